@@ -1,0 +1,106 @@
+"""Fitting a crop to the network's size, and cutting the result back to the crop's own shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from textsr.config import SCALE, Preset
+from textsr.errors import InputError
+from textsr.resize import bicubic_resize
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the crop lies in the restored line of ``height`` x ``width`` pixels: in its first ``width_share``."""
+
+    height: int
+    width: int
+    width_share: float = 1.0
+
+    @property
+    def columns(self) -> int:
+        """Columns of the restored line that show the crop; the rest repeats the last one."""
+        return max(1, round(self.width_share * self.width))
+
+
+@dataclass(frozen=True)
+class FittedLine:
+    """A crop at network size: ``lq`` (H/4, W/4, 3) float32 RGB in [-1, 1], its place, and the crop's own size."""
+
+    lq: NDArray[np.float32]
+    place: Place
+    size: tuple[int, int]  # height and width of the crop in pixels
+
+    @property
+    def width_share(self) -> float:
+        """Share of the fitted line's width that shows the crop, in (0, 1]."""
+        return self.place.width_share
+
+
+def fitted_width(height: int, width: int, preset: Preset) -> int:
+    """Columns (of W/4) that a crop of ``height`` x ``width`` pixels takes under the preset's way of fitting."""
+    lq_height, lq_width = preset.height // SCALE, preset.width // SCALE
+    if preset.fit == "stretch":
+        return lq_width
+    return min(lq_width, max(1, round(width * lq_height / height)))
+
+
+def fit_line(image: NDArray[np.uint8], preset: Preset) -> FittedLine:
+    """Fits ``image`` (h, w, 3) uint8 RGB of any size to the preset's H/4 x W/4.
+
+    "stretch" changes the aspect as the paper does; "pad" keeps it, squeezes what is then too wide, and fills the
+    right by repeating the last column. Raises InputError on another shape or type.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or min(image.shape) < 1:
+        raise InputError(f"a line is an RGB image (h, w, 3) of type uint8, not {image.shape} of {image.dtype}")
+    height, width = int(image.shape[0]), int(image.shape[1])
+    columns = fitted_width(height, width, preset)
+    small = resample(image, preset.height // SCALE, columns) / np.float32(127.5) - np.float32(1)
+    lq = pad_right(np.clip(small, -1, 1), preset.width // SCALE)
+    place = Place(preset.height, preset.width, columns * SCALE / preset.width)
+    return FittedLine(lq, place, (height, width))
+
+
+def unfit_line(image: NDArray[np.float32], line: FittedLine, scale: float = SCALE) -> NDArray[np.uint8]:
+    """The inverse for a restored ``image`` (H, W, 3) in [-1, 1]: the crop's columns at ``scale`` times its size, uint8.
+
+    Raises InputError when ``image`` is not of the size that the line was fitted for.
+    """
+    if image.shape != (line.place.height, line.place.width, 3):
+        raise InputError(f"the line was fitted for {(line.place.height, line.place.width, 3)}, not {image.shape}")
+    height, width = (max(1, round(side * scale)) for side in line.size)
+    whole = resample(image[:, : line.place.columns], height, width)
+    return to_uint8(whole)
+
+
+def to_uint8(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """[-1, 1] to 0..255, rounded and clamped."""
+    return np.clip(np.rint((image + 1) * np.float32(127.5)), 0, 255).astype(np.uint8)
+
+
+def pad_right(image: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """``image`` (h, w, c) with its last column repeated until it is ``width`` wide."""
+    missing = width - image.shape[1]
+    return np.pad(image, ((0, 0), (0, missing), (0, 0)), mode="edge") if missing else image
+
+
+def resample(image: NDArray[np.uint8] | NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    """``image`` (h, w, c) at another size as float32, in its own range and not clamped.
+
+    Each direction that shrinks is filtered (Pillow's bicubic, which widens its kernel); each that grows is
+    interpolated as `bicubic_resize` does.
+    """
+    smaller = min(image.shape[0], height), min(image.shape[1], width)
+    if smaller != image.shape[:2]:
+        planes = [_shrink(image[..., channel], *smaller) for channel in range(image.shape[2])]
+        image = np.stack(planes, axis=-1)
+    return bicubic_resize(np.asarray(image, dtype=np.float32), height, width)
+
+
+def _shrink(plane: NDArray[np.uint8] | NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+    picture = Image.fromarray(np.ascontiguousarray(plane, dtype=np.float32))
+    return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
