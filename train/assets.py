@@ -1,4 +1,4 @@
-"""Builds the package's assets: alphabet.txt, folding.json and atlas.npz. Run as ``python -m train.assets``.
+"""Builds the package's assets: alphabet.txt, folding.json and atlas.xz. Run as ``python -m train.assets``.
 
 Sources: the Chinese word counts of jieba (MIT), the single-character table of OpenCC as packaged by
 opencc-python-reimplemented (Apache-2.0), NFKC, and Noto Sans CJK SC Regular (SIL OFL 1.1) for the bitmaps.
@@ -16,6 +16,8 @@ from importlib import resources
 from pathlib import Path
 
 from textsr.alphabet import Alphabet
+from textsr.atlas import FILE, save_atlas
+from train.glyphs import FONT, rasterise
 
 LOG = logging.getLogger(__name__)
 
@@ -93,9 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m train.assets", description=__doc__)
     default = Path(__file__).resolve().parents[1] / "textsr" / "assets"
     parser.add_argument("--out", type=Path, default=default, help="folder to write to (default: the package's)")
+    parser.add_argument("--font", type=Path, default=FONT, help="collection with Noto Sans CJK SC")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    write_alphabet(options.out)
+    alphabet = write_alphabet(options.out)
+    save_atlas(options.out / FILE, rasterise(alphabet.symbols, options.font))
 
 
 if __name__ == "__main__":
