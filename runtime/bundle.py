@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path, PurePosixPath
@@ -16,9 +15,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from textsr.alphabet import Alphabet
 from textsr.config import Preset
-from textsr.errors import BundleError
-
-logger = logging.getLogger(__name__)
+from textsr.errors import BundleError, InputError
 
 FORMAT = 1
 MANIFEST = "bundle.json"
@@ -189,8 +186,8 @@ def _graphs(folder: Path, graphs: Any, files: Mapping[str, str]) -> dict[str, Gr
 
 def _alphabet(data: Any, preset: Preset, where: Path) -> Alphabet:
     try:
-        alphabet = Alphabet.from_json(data)
-    except (KeyError, TypeError, ValueError) as error:
+        alphabet = Alphabet.from_json(json.dumps(data))
+    except InputError as error:
         raise BundleError(f"{where}: the alphabet cannot be read ({error})") from error
     if len(alphabet.symbols) != preset.padding:
         raise BundleError(
@@ -202,7 +199,7 @@ def _alphabet(data: Any, preset: Preset, where: Path) -> Alphabet:
 def _preset(data: Any, where: Path) -> Preset:
     try:
         return _build(Preset, data)
-    except (KeyError, TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         raise BundleError(f"{where}: the preset cannot be read ({error})") from error
 
 

@@ -1,0 +1,117 @@
+"""Image files in and out: what a person sees in a viewer, as RGB; written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from textsr.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".tif", ".tiff"})
+"""Suffixes (lower case) that a folder is searched for. A file named outright may be called anything."""
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF")
+MAX_PIXELS = 1 << 24
+"""Largest picture read (16.8 million pixels); a text line has some ten thousand."""
+_DAMAGED = (
+    OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, AttributeError, EOFError, OverflowError,
+    ArithmeticError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # what Pillow's decoders raise on damaged files
+
+
+def load_image(path: Path) -> NDArray[np.uint8]:
+    """The picture as RGB (h, w, 3) uint8: rotated as EXIF says, transparency on white, 16 bits scaled to 8.
+
+    :raises InputError: not there, empty, no picture in a known format, too large, damaged or cut short.
+    """
+    if path.is_dir():
+        raise InputError("is a folder, not a picture")
+    try:
+        if path.stat().st_size == 0:
+            raise InputError("is empty")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as picture:
+                return _decode(picture)
+    except UnidentifiedImageError as error:
+        raise InputError(f"is no picture in a known format ({', '.join(FORMATS)})") from error
+    except (FileNotFoundError, PermissionError) as error:
+        raise InputError(f"cannot be opened: {error.strerror}") from error
+    except MemoryError as error:
+        raise InputError("does not fit in memory") from error
+    except _DAMAGED as error:
+        raise InputError(f"is damaged or cut short: {error}") from error
+
+
+def _decode(picture: Image.Image) -> NDArray[np.uint8]:
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise InputError(f"has {width} x {height} pixels, the limit is {MAX_PIXELS}: cut the text line out first")
+    if getattr(picture, "n_frames", 1) > 1:
+        logger.info("%s: has several pictures, the first is used", getattr(picture, "filename", "image"))
+    picture.load()
+    try:
+        picture = ImageOps.exif_transpose(picture)
+    except _DAMAGED as error:
+        logger.warning("%s: EXIF cannot be read (%s), so it is not rotated", getattr(picture, "filename", ""), error)
+    return np.ascontiguousarray(np.asarray(_to_rgb(picture), dtype=np.uint8))
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
+        picture = _to_grey(picture)
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        picture = Image.alpha_composite(white, picture)
+    return picture.convert("RGB")
+
+
+def _to_grey(picture: Image.Image) -> Image.Image:
+    """Integers of 16 bits fill 0..65535, floats 0..1 or 0..255."""
+    values = np.nan_to_num(np.asarray(picture).astype(np.float64))
+    top = values.max(initial=0.0)
+    if picture.mode == "F":
+        scale = 255.0 if top <= 1 else 1.0
+    else:
+        scale = 255 / 65535 if picture.mode.startswith("I;") or top > 255 else 1.0
+    return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """A file that appears at ``path`` only once it is written whole: temporary name in the same folder, then rename.
+
+    :raises InputError: the folder cannot be made or written to.
+    """
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_png(path: Path, image: NDArray[np.uint8]) -> None:
+    """Writes RGB (h, w, 3) uint8 as PNG, whole or not at all. Raises InputError when it cannot be written."""
+    with atomic(path) as stream:
+        Image.fromarray(image).save(stream, format="PNG")

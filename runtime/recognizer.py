@@ -1,0 +1,141 @@
+"""Reading a line with PP-OCRv6, whose weights come in the wheel of ``rapidocr`` (extra [ocr]).
+
+Only the recognition model's file is used: one crop in, text with a confidence and a centre for each character out.
+A reading depends on the crop alone, never on the other crops of its batch.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.executors.onnxruntime import choose_device, open_session
+from textsr.errors import BundleError, EngineError, InputError
+from textsr.reading import LineReading
+
+logger = logging.getLogger(__name__)
+
+MODEL = "PP-OCRv6_rec_small.onnx"
+HEIGHT = 48
+"""Pixels: the model's input height."""
+NARROWEST, WIDEST, STRIDE = 320, 3200, 32
+"""Pixels: inputs are padded to a multiple of STRIDE in this range, and squeezed beyond it."""
+
+
+class LineReader(Protocol):
+    """Reads line crops."""
+
+    @property
+    def name(self) -> str:
+        """What read the line, for reports."""
+
+    def read(self, images: Sequence[NDArray[np.uint8]]) -> list[LineReading]:
+        """One reading for each RGB crop (h, w, 3) uint8, in order; an empty text where nothing was found."""
+
+
+def find_model() -> Path | None:
+    """The recognition model in the installed rapidocr, or None. Nothing of rapidocr is imported."""
+    spec = find_spec("rapidocr")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        path = Path(folder) / "models" / MODEL
+        if path.is_file():
+            return path
+    return None
+
+
+class PPOCRReader:
+    """PP-OCRv6 small recogniser (Apache-2.0): CTC over 18,708 characters and the space."""
+
+    name = "PP-OCRv6"
+
+    def __init__(
+        self, model: Path | None = None, *, device: str = "cpu", threads: int | None = None, batch_size: int = 8
+    ) -> None:
+        """Raises InputError when rapidocr is not installed, BundleError when its model has no list of characters."""
+        path = model or find_model()
+        if path is None:
+            raise InputError(f"{MODEL} was not found: install the recogniser with the extra [ocr] (rapidocr 3.10)")
+        self._session = open_session(path, choose_device(device), threads)
+        self._batch_size = batch_size
+        self._input = self._session.get_inputs()[0].name
+        listed = self._session.get_modelmeta().custom_metadata_map.get("character", "")
+        if not listed:
+            raise BundleError(f"{path}: holds no list of characters in its metadata")
+        self.classes = ("", *listed.split("\n"), " ")  # class 0 is CTC's blank
+
+    def read(self, images: Sequence[NDArray[np.uint8]]) -> list[LineReading]:
+        """See `LineReader`. Crops of like width share a run of the model."""
+        groups: dict[int, list[int]] = {}
+        for place, image in enumerate(images):
+            groups.setdefault(padded_width(*image.shape[:2]), []).append(place)
+        readings: dict[int, LineReading] = {}
+        for width, places in sorted(groups.items()):
+            for start in range(0, len(places), self._batch_size):
+                chunk = places[start : start + self._batch_size]
+                prepared = [prepare(images[place], width) for place in chunk]
+                probabilities = self._run(np.stack([array for array, _ in prepared]))
+                for place, (_, used), steps in zip(chunk, prepared, probabilities, strict=True):
+                    readings[place] = self.decode(steps, used / width)
+        return [readings[place] for place in range(len(images))]
+
+    def _run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            return np.asarray(self._session.run(None, {self._input: batch})[0])
+        except Exception as error:  # ONNX Runtime's errors share no base class
+            raise EngineError(f"the recogniser failed on a batch of {batch.shape}: {error}") from error
+
+    def decode(self, probabilities: NDArray[np.float32], share: float = 1.0) -> LineReading:
+        """Greedy CTC of ``probabilities`` (steps, classes), the crop filling the first ``share`` of the steps.
+
+        A character is a run of steps with the same class; its confidence is the largest probability of the run,
+        its centre the middle of the run as a share of the crop's width.
+        """
+        best = probabilities.argmax(axis=1)
+        starts = np.flatnonzero(np.diff(best, prepend=-1))
+        ends = np.append(starts[1:], len(best))
+        text, confidences, centres = [], [], []
+        for start, end in zip(starts, ends, strict=True):
+            if best[start] == 0:
+                continue
+            text.append(self.classes[best[start]])
+            confidences.append(float(np.clip(probabilities[start:end, best[start]].max(), 0, 1)))
+            centres.append(min(1.0, float((start + end) / 2 / len(best) / share)))
+        return LineReading("".join(text), tuple(confidences), tuple(centres))
+
+
+def padded_width(height: int, width: int) -> int:
+    """The model's input width for a crop: its width at 48 pixels of height, rounded up to a multiple of STRIDE."""
+    natural = math.ceil(HEIGHT * width / height / STRIDE) * STRIDE
+    return min(max(natural, NARROWEST), WIDEST)
+
+
+def prepare(image: NDArray[np.uint8], width: int) -> tuple[NDArray[np.float32], int]:
+    """PP-OCR's input: BGR (3, 48, width) in [-1, 1], zeros beside the crop; and the columns that the crop fills."""
+    used = min(width, math.ceil(HEIGHT * image.shape[1] / image.shape[0]))
+    small = bilinear(image[:, :, ::-1], HEIGHT, used) / np.float32(127.5) - np.float32(1)
+    padded = np.zeros((3, HEIGHT, width), dtype=np.float32)
+    padded[:, :, :used] = small.transpose(2, 0, 1)
+    return padded, used
+
+
+def bilinear(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
+    """``image`` (h, w, c) at another size: half-pixel centres, no filter when shrinking, as the model was trained."""
+    rows, next_rows, down = _taps(image.shape[0], height)
+    columns, next_columns, right = _taps(image.shape[1], width)
+    upper, lower = (image[index].astype(np.float32) for index in (rows, next_rows))
+    tall = upper + (lower - upper) * down[:, None, None]
+    left = tall[:, columns]
+    return left + (tall[:, next_columns] - left) * right[None, :, None]
+
+
+def _taps(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    place = np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)
+    first = np.floor(place).astype(np.int64)
+    return first, np.minimum(first + 1, old - 1), (place - first).astype(np.float32)

@@ -1,0 +1,75 @@
+"""What a caller gives and gets for one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textsr.errors import InputError
+from textsr.reading import LineReading, spread
+
+
+@dataclass(frozen=True)
+class LineText:
+    """What a line says, from a caller who knows.
+
+    ``confidences`` (0..1, default 1) and ``centres`` (shares 0..1 of the picture's width, default spread evenly
+    over the inked part) have one entry for each character.
+    """
+
+    text: str
+    confidences: tuple[float, ...] | None = None
+    centres: tuple[float, ...] | None = None
+
+    def reading(self, image: NDArray[np.uint8]) -> LineReading:
+        """The text as a reading of ``image``. Raises InputError when lengths or ranges are wrong."""
+        confidences = (1.0,) * len(self.text) if self.confidences is None else tuple(self.confidences)
+        centres = spread(self.text, *inked(image)) if self.centres is None else tuple(self.centres)
+        return LineReading(self.text, confidences, centres)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line's outcome.
+
+    ``image``: RGB uint8, ``scale`` (4) times the input's size: restored where ``applied``, else enlarged bicubically
+    (0 x 0 where the input was no picture at all). ``reason`` says why it was not restored, or what a restored line
+    lacked; empty when there is nothing to say. ``text`` is what the restoration was told the line says,
+    ``confidences`` one number a character and ``confidence`` their mean (0 without text). ``tokens`` are the ids
+    after the text sampler. ``timings``: seconds of reading, restoring and finishing, a batch's divided evenly.
+    """
+
+    image: NDArray[np.uint8]
+    text: str = ""
+    confidence: float = 0.0
+    confidences: tuple[float, ...] = ()
+    applied: bool = False
+    reason: str = ""
+    timings: Mapping[str, float] = field(default_factory=dict)
+    executor: str = ""
+    reader: str = ""
+    tokens: tuple[int, ...] = ()
+    seed: int = 0
+    steps: int = 0
+
+
+def inked(image: NDArray[np.uint8]) -> tuple[float, float]:
+    """Left and right end (shares of the width) of the columns that hold ink: whose light varies most from top down."""
+    light = image.astype(np.float32).mean(axis=2)
+    contrast = light.max(axis=0) - light.min(axis=0)
+    columns = np.flatnonzero(contrast > 0.35 * np.percentile(contrast, 95))
+    if columns.size == 0 or contrast.max() < 8:
+        return 0.0, 1.0
+    return float(columns[0] / len(contrast)), float((columns[-1] + 1) / len(contrast))
+
+
+def line_text(value: str | LineText | None, place: int) -> LineText | None:
+    """A caller's ``texts[place]`` as LineText. Raises InputError on another type."""
+    if value is None or isinstance(value, LineText):
+        return value
+    if isinstance(value, str):
+        return LineText(value)
+    raise InputError(f"texts[{place}] must be None, a string or LineText, not {type(value).__name__}")
