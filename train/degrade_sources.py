@@ -1,0 +1,49 @@
+"""The three sources of low-resolution lines, and when each comes into play (the paper's curriculum)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from textsr.config import SCALE
+from textsr.errors import InputError
+from train.camera import camera
+from train.degrade import degrade, degrade_again
+
+FIRST, SECOND = 10_000 / 400_000, 20_000 / 400_000
+"""Ends of the first two phases as shares of the run: 10K and 10K of the paper's 400K steps."""
+
+SOURCES = ("degraded", "camera", "camera degraded")
+
+
+def phase(step_fraction: float) -> int:
+    """1 (degraded only), 2 (and camera) or 3 (and camera degraded again). Raises InputError outside [0, 1]."""
+    if not 0 <= step_fraction <= 1:
+        raise InputError(f"the share of the run that is done must lie in [0, 1], not {step_fraction}")
+    return 1 if step_fraction < FIRST else 2 if step_fraction < SECOND else 3
+
+
+def draw_sources(count: int, step_fraction: float, generator: torch.Generator) -> Tensor:
+    """(count,) int64: places in SOURCES, evenly among those of the phase."""
+    return torch.randint(0, phase(step_fraction), (count,), generator=generator, device=generator.device)
+
+
+def three_sources(
+    hr: Tensor, step_fraction: float, generator: torch.Generator, severity: Tensor | None = None
+) -> Tensor:
+    """Low-resolution lines (B, 3, H/4, W/4) of ``hr`` (B, 3, H, W), both in [0, 1], each from a source of its own.
+
+    ``step_fraction``: share of the run that is done. ``severity`` (B,) in [0, 1], drawn evenly if None.
+    """
+    sources = draw_sources(len(hr), step_fraction, generator)
+    if severity is None:
+        severity = torch.rand(len(hr), generator=generator, device=generator.device)
+    lq = hr.new_empty(len(hr), 3, hr.shape[2] // SCALE, hr.shape[3] // SCALE)
+    synthetic, real = torch.nonzero(sources == 0)[:, 0], torch.nonzero(sources > 0)[:, 0]
+    if len(synthetic):
+        lq[synthetic] = degrade(hr[synthetic], generator, severity[synthetic])
+    if len(real):
+        shot = camera(hr[real], generator, severity[real])
+        again = degrade_again(shot, generator, severity[real])
+        lq[real] = torch.where((sources[real] == 2).view(-1, 1, 1, 1), again, shot)
+    return lq
