@@ -1,0 +1,245 @@
+"""The whole model and its graphs: small stateless modules with named array inputs and outputs.
+
+Shapes: B lines, N = 24 characters, K = 6736 symbols, C latent channels, H x W = 128 x 512, h x w = 32 x 128.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from textsr.config import Preset
+from textsr.networks.categorical import categorical_step
+from textsr.networks.glyph_canvas import GlyphCanvas
+from textsr.networks.mom import MoM
+from textsr.networks.tdm import TDM
+from textsr.networks.transocr import TransOCR
+from textsr.networks.unet import UNet
+from textsr.networks.vqgan import VQGAN
+
+
+class Model(nn.Module):
+    """All networks of a preset; its state dict is the checkpoint."""
+
+    def __init__(self, preset: Preset) -> None:
+        super().__init__()
+        self.preset = preset
+        channels, height, width = preset.latent_shape
+        self.vqgan = VQGAN(preset.vqgan)
+        self.unet = UNet(preset.unet)
+        self.mom = MoM(preset.mom, preset.symbols, channels)
+        self.tdm = TDM(preset.tdm, preset.symbols, preset.max_chars, channels * height * width // preset.tdm.context_tokens)
+        if preset.transocr is not None:
+            self.transocr = TransOCR(preset.transocr)
+        if preset.glyph is not None:
+            self.glyph_canvas = GlyphCanvas(preset)
+
+
+class Graph(nn.Module):
+    """A function of named arrays; ``inputs`` and ``outputs`` are the names, in order."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class VQGANEncoder(Graph):
+    """image (B,3,H,W), noise (B,C,h,w), constants (1,) -> z_y and the prior z_T = z_y + constants * noise."""
+
+    inputs = ("image", "noise", "constants")
+    outputs = ("z_y", "z_T")
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.vqgan = model.vqgan
+
+    def forward(self, image: Tensor, noise: Tensor, constants: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        z_y = self.vqgan.encode(image)
+        return z_y, z_y + constants * noise
+
+
+class VQGANDecoder(Graph):
+    """z_0 (B,C,h,w) -> image (B,3,H,W) clamped to [-1,1], codes (B,groups,h,w) int64."""
+
+    inputs = ("z_0",)
+    outputs = ("image", "codes")
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.vqgan = model.vqgan
+
+    def forward(self, z_0: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        quantised, codes = self.vqgan.quantize(z_0)
+        return self.vqgan.decode_codes(quantised).clamp(-1, 1), codes
+
+
+class TextCondition(Graph):
+    """tokens (B,N) int64, weights (B,N) -> c_cond (B,N,D)."""
+
+    inputs = ("tokens", "weights")
+    outputs = ("c_cond",)
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.mom = model.mom
+
+    def forward(self, tokens: Tensor, weights: Tensor) -> tuple[Tensor]:
+        """See the class."""
+        return (self.mom.text_condition(tokens, weights),)
+
+
+class GlyphCanvasGraph(Graph):
+    """tokens, weights, centres, widths (B,N) -> glyphs (B,1,H,W) in [0,1]."""
+
+    inputs = ("tokens", "weights", "centres", "widths")
+    outputs = ("glyphs",)
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.glyph_canvas = model.glyph_canvas
+
+    def forward(self, tokens: Tensor, weights: Tensor, centres: Tensor, widths: Tensor) -> tuple[Tensor]:
+        """See the class."""
+        return (self.glyph_canvas(tokens, weights, centres, widths),)
+
+
+class UNetStep(Graph):
+    """The UNet's z0_hat, then the posterior z_prev = coef_zt z_t + coef_z0 z0_hat + std noise (paper, Eq. 2).
+
+    constants (4,) = [input_scale, coef_zt, coef_z0, std] (`textsr.schedule.Step`); t (1,) is the trained step.
+    """
+
+    outputs = ("z_prev", "z0_hat")
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.unet = model.unet
+        conditions = ("c_cond",) * (model.preset.unet.context_dim is not None) + ("glyphs",) * (model.preset.glyph is not None)
+        self.inputs = ("z_t", "lq", *conditions, "t", "constants", "noise")
+
+    def forward(self, *arrays: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class; ``arrays`` in the order of ``inputs``."""
+        given = dict(zip(self.inputs, arrays, strict=True))
+        z_t, constants = given["z_t"], given["constants"]
+        z0_hat = self.unet(constants[0] * z_t, given["t"], given["lq"], given.get("c_cond"), given.get("glyphs"))
+        return constants[1] * z_t + constants[2] * z0_hat + constants[3] * given["noise"], z0_hat
+
+
+class MoMImage(Graph):
+    """tokens, weights (B,N), z_y, z_t (B,C,h,w), time (1,) -> i_cond (B,16,S)."""
+
+    inputs = ("tokens", "weights", "z_y", "z_t", "time")
+    outputs = ("i_cond",)
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.mom = model.mom
+
+    def forward(self, tokens: Tensor, weights: Tensor, z_y: Tensor, z_t: Tensor, time: Tensor) -> tuple[Tensor]:
+        """See the class."""
+        return (self.mom.image_condition(tokens, weights, z_y, z_t, time),)
+
+
+class TextStep(Graph):
+    """tokens (B,N), i_cond (B,16,S), time (1,), constants (4,), uniforms (B,N) -> tokens_prev, log_probabilities (B,N,K)."""
+
+    inputs = ("tokens", "i_cond", "time", "constants", "uniforms")
+    outputs = ("tokens_prev", "log_probabilities")
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.tdm = model.tdm
+
+    def forward(self, tokens: Tensor, i_cond: Tensor, time: Tensor, constants: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        return categorical_step(tokens, self.tdm(tokens, time, i_cond), constants, uniforms)
+
+
+class RecognizerEncoder(Graph):
+    """image (B,3,32,256) -> features."""
+
+    inputs = ("image",)
+    outputs = ("features",)
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.transocr = model.transocr
+
+    def forward(self, image: Tensor) -> tuple[Tensor]:
+        """See the class."""
+        return (self.transocr.encode(image),)
+
+
+class RecognizerStep(Graph):
+    """features, prefix (B,L) int64 -> probabilities (B,classes) of the next symbol."""
+
+    inputs = ("features", "prefix")
+    outputs = ("probabilities",)
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.transocr = model.transocr
+
+    def forward(self, features: Tensor, prefix: Tensor) -> tuple[Tensor]:
+        """See the class."""
+        return (self.transocr.step(features, prefix),)
+
+
+GRAPHS: dict[str, type[Graph]] = {
+    "vqgan_encoder": VQGANEncoder,
+    "text_condition": TextCondition,
+    "glyph_canvas": GlyphCanvasGraph,
+    "unet_step": UNetStep,
+    "mom_image": MoMImage,
+    "text_step": TextStep,
+    "vqgan_decoder": VQGANDecoder,
+    "recognizer_encoder": RecognizerEncoder,
+    "recognizer_step": RecognizerStep,
+}
+
+
+def graphs(model: Model) -> dict[str, Graph]:
+    """The graphs that the model's preset has, in the order of the loop."""
+    absent = {"glyph_canvas"} if model.preset.glyph is None else set()
+    if model.preset.transocr is None:
+        absent |= {"recognizer_encoder", "recognizer_step"}
+    make: Any = GRAPHS
+    return {name: make[name](model).eval() for name in GRAPHS if name not in absent}
+
+
+
+
+def example_inputs(model: Model, graph: str, batch: int = 2, seed: int = 0) -> dict[str, NDArray[Any]]:
+    """Random inputs of a graph with plausible ranges, float32 and int64; for tracing and for parity."""
+    preset, rng = model.preset, np.random.default_rng(seed)
+    channels, h, w = preset.latent_shape
+    n, image = preset.max_chars, (batch, 3, preset.height, preset.width)
+    context = channels * h * w // preset.tdm.context_tokens
+    normal = {"noise": (batch, channels, h, w), "z_t": (batch, channels, h, w), "z_y": (batch, channels, h, w), "z_0": (batch, channels, h, w)}
+    normal |= {"c_cond": (batch, n, preset.mom.context_dim), "i_cond": (batch, preset.tdm.context_tokens, context)}
+    arrays: dict[str, NDArray[Any]] = {name: rng.standard_normal(shape, np.float32) for name, shape in normal.items()}
+    shares = {"weights": (batch, n), "uniforms": (batch, n), "glyphs": (batch, 1, *image[2:])}
+    arrays |= {name: rng.random(shape, np.float32) for name, shape in shares.items()}
+    arrays["lq"] = rng.uniform(-1, 1, (batch, 3, h, w)).astype(np.float32)
+    arrays["centres"] = np.tile(((np.arange(n) + 0.5) / n).astype(np.float32), (batch, 1))
+    arrays["widths"] = np.full((batch, n), 0.9 / n, np.float32)
+    arrays["t"], arrays["time"] = np.array([7], np.float32), np.array([77], np.float32)
+    arrays["tokens"] = rng.integers(0, preset.symbols, (batch, n))
+    steps = {"vqgan_encoder": [1.98], "unet_step": [0.6, 0.7, 0.3, 0.2], "text_step": [-0.01, -13.4, -0.1, -11.1]}
+    arrays["constants"] = np.array(steps.get(graph, [0.0]), np.float32)
+    arrays["image"] = rng.uniform(-1, 1, image).astype(np.float32)
+    if preset.transocr is not None:
+        ocr = preset.transocr
+        if graph == "recognizer_encoder":
+            arrays["image"] = rng.random((batch, 3, ocr.height, ocr.width), np.float32)
+        if graph == "recognizer_step":
+            arrays["prefix"] = np.concatenate([np.zeros((batch, 1), np.int64), rng.integers(1, ocr.classes - 1, (batch, 4))], 1)
+            with torch.inference_mode():
+                image_in = torch.from_numpy(rng.random((batch, 3, ocr.height, ocr.width), np.float32))
+                arrays["features"] = model.transocr.encode(image_in).numpy()
+    return {name: arrays[name] for name in graphs(model)[graph].inputs}

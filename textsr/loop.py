@@ -1,0 +1,178 @@
+"""The restoration loop (the paper's Algorithm 2), written once over an executor of named graphs. Torch-free.
+
+Values between graphs are opaque handles: the loop does no arithmetic on them, so an executor may capture it whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textsr.config import Preset
+from textsr.errors import InputError
+from textsr.noise import normal, uniform
+from textsr.schedule import CategoricalSchedule, ResidualShiftSchedule, text_times
+
+Handle = Any
+"""A value as its executor keeps it; only the executor that made it can read it."""
+TextSampler = Literal["fixed", "categorical"]
+Observer = Callable[[int, str, Mapping[str, Handle], Mapping[str, Handle]], None]
+"""Called after each graph with (place of the step in the loop, -1 outside it; graph; inputs; outputs)."""
+
+
+class Executor(Protocol):
+    """What runs graphs: torch, ONNX Runtime, TensorRT."""
+
+    name: str
+
+    def put(self, array: NDArray[Any]) -> Handle:
+        """Takes a host array over to the device."""
+
+    def run(self, graph: str, inputs: Mapping[str, Handle]) -> dict[str, Handle]:
+        """Runs a graph on named inputs; raises EngineError where it cannot."""
+
+    def get(self, handle: Handle) -> NDArray[Any]:
+        """Brings a value back to the host."""
+
+
+@dataclass(frozen=True)
+class LineBatch:
+    """Fitted lines and what was read on them.
+
+    lq (B,3,h,w) and image (B,3,4h,4w), its bicubic enlargement, float32 RGB in [-1,1]; tokens (B,24) int64; weights,
+    centres, widths (B,24) float32 (`textsr.reading.conditions`); keys and windows name each line's noise.
+    """
+
+    lq: NDArray[np.float32]
+    image: NDArray[np.float32]
+    tokens: NDArray[np.int64]
+    weights: NDArray[np.float32]
+    centres: NDArray[np.float32]
+    widths: NDArray[np.float32]
+    keys: Sequence[bytes]
+    windows: Sequence[int]
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.keys)
+
+
+@dataclass(frozen=True)
+class LoopOutput:
+    """image (B,3,H,W) float32 in [-1,1]; tokens (B,24) as they ended; codes (B,groups,h,w) int64 of the codebook."""
+
+    image: NDArray[np.float32]
+    tokens: NDArray[np.int64]
+    codes: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of a batch: each line's depend on seed, image and window, never on its place in the batch."""
+
+    seed: int
+    keys: Sequence[bytes]
+    windows: Sequence[int]
+
+    def normal(self, draw: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Standard-normal (B, *shape)."""
+        return np.stack([normal(self.seed, k, w, draw, shape) for k, w in zip(self.keys, self.windows, strict=True)])
+
+    def uniform(self, draw: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Uniform (B, *shape) in [0, 1)."""
+        return np.stack([uniform(self.seed, k, w, draw, shape) for k, w in zip(self.keys, self.windows, strict=True)])
+
+
+@dataclass
+class _Text:
+    """The text side of the loop: handles of tokens and of what is made from them."""
+
+    tokens: Handle
+    weights: Handle
+    centres: Handle
+    widths: Handle
+    condition: dict[str, Handle]
+
+
+class _Loop:
+    def __init__(self, executor: Executor, preset: Preset, batch: LineBatch, seed: int, observer: Observer | None) -> None:
+        self.executor, self.preset, self.batch, self.observer = executor, preset, batch, observer
+        self.draws = Draws(seed, batch.keys, batch.windows)
+        self.schedule = ResidualShiftSchedule.from_config(preset.schedule)
+        self.step = -1
+        put = executor.put
+        self.text = _Text(put(batch.tokens), put(batch.weights), put(batch.centres), put(batch.widths), {})
+
+    def run(self, graph: str, inputs: Mapping[str, Handle]) -> dict[str, Handle]:
+        outputs = self.executor.run(graph, inputs)
+        if self.observer is not None:
+            self.observer(self.step, graph, inputs, outputs)
+        return outputs
+
+    def encode(self) -> tuple[Handle, Handle]:
+        put = self.executor.put
+        constants = np.array([self.schedule.prior_std], np.float32)
+        noise = self.draws.normal(0, self.preset.latent_shape)
+        inputs = {"image": put(self.batch.image), "noise": put(noise), "constants": put(constants)}
+        outputs = self.run("vqgan_encoder", inputs)
+        return outputs["z_y"], outputs["z_T"]
+
+    def condition(self) -> None:
+        text = self.text
+        if self.preset.unet.context_dim is not None:
+            text.condition |= self.run("text_condition", {"tokens": text.tokens, "weights": text.weights})
+        if self.preset.glyph is not None:
+            inputs = {"tokens": text.tokens, "weights": text.weights, "centres": text.centres, "widths": text.widths}
+            text.condition |= self.run("glyph_canvas", inputs)
+
+    def sample_text(self, z_y: Handle, z_t: Handle, time: int, next_time: int) -> None:
+        text, put = self.text, self.executor.put
+        at = put(np.array([time], np.float32))
+        inputs = {"tokens": text.tokens, "weights": text.weights, "z_y": z_y, "z_t": z_t, "time": at}
+        i_cond = self.run("mom_image", inputs)["i_cond"]
+        constants = put(CategoricalSchedule(self.preset.symbols).step_constants(time, next_time))
+        uniforms = put(self.draws.uniform(self.step + 1, (self.preset.max_chars,)))
+        inputs = {"tokens": text.tokens, "i_cond": i_cond, "time": at, "constants": constants, "uniforms": uniforms}
+        text.tokens = self.run("text_step", inputs)["tokens_prev"]
+
+
+def restore(
+    executor: Executor,
+    preset: Preset,
+    batch: LineBatch,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    text_sampler: TextSampler = "fixed",
+    observer: Observer | None = None,
+) -> LoopOutput:
+    """Restores a batch of fitted lines in ``steps`` of the preset's T steps (all by default).
+
+    "fixed" keeps the text as read and computes its condition once; "categorical" draws it anew at each step with the text
+    diffusion, each confidence staying with its place. Raises InputError for an option out of range.
+    """
+    if text_sampler not in ("fixed", "categorical"):
+        raise InputError(f"text sampler {text_sampler!r}: choose fixed or categorical")
+    loop = _Loop(executor, preset, batch, seed, observer)
+    kept = loop.schedule.kept(len(loop.schedule) if steps is None else steps)
+    times = (*text_times(loop.schedule, kept, preset.schedule.text_start), -1)
+    put = executor.put
+    lq = put(batch.lq)
+    z_y, z_t = loop.encode()
+    for place, step in enumerate(loop.schedule.steps(len(kept))):
+        loop.step = place
+        if place == 0 or text_sampler == "categorical":
+            loop.condition()
+        noise = put(loop.draws.normal(place + 1, preset.latent_shape))
+        inputs = {"z_t": z_t, "lq": lq, **loop.text.condition, "t": put(np.array([step.t], np.float32))}
+        outputs = loop.run("unet_step", {**inputs, "constants": put(step.constants()), "noise": noise})
+        if text_sampler == "categorical":
+            loop.sample_text(z_y, z_t, times[place], times[place + 1])
+        z_t = outputs["z_prev"]
+    loop.step = -1
+    decoded = loop.run("vqgan_decoder", {"z_0": z_t})
+    return LoopOutput(executor.get(decoded["image"]), executor.get(loop.text.tokens), executor.get(decoded["codes"]))

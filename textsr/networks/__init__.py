@@ -1,0 +1,1 @@
+"""Neural networks, written for the sizes of the published checkpoints."""

@@ -1,0 +1,43 @@
+"""Building blocks shared by the networks."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def timestep_embedding(t: Tensor, dim: int) -> Tensor:
+    """Sinusoidal embedding, cosines then sines, frequencies exp(-ln(10000) k / (dim/2)).
+
+    t: (B,) float or integer steps. Returns (B, dim) float32. Source: Ho et al. 2020, in the layout of ADM.
+    """
+    half = dim // 2
+    frequencies = torch.exp(torch.arange(half, dtype=torch.float32, device=t.device) * (-math.log(10000.0) / half))
+    angles = t.float()[:, None] * frequencies[None]
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Softmax attention of already scaled queries: (..., N, d), (..., M, d), (..., M, e) -> (..., N, e).
+
+    ``bias`` broadcasts to (..., N, M) and is added before the softmax, which runs in float32.
+    """
+    scores = q @ k.transpose(-1, -2)
+    if bias is not None:
+        scores = scores + bias.to(scores.dtype)
+    return scores.float().softmax(dim=-1).to(v.dtype) @ v
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour doubling, then a 3x3 convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B,C,H,W) -> (B,C,2H,2W)."""
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))

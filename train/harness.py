@@ -1,0 +1,205 @@
+"""What every training stage shares: budget, mixed precision, EMA, schedule, resume, curves, samples."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+import train.compat  # noqa: F401  (before timm)
+from torch import Tensor, nn
+from timm.utils import ModelEmaV3
+from tqdm import tqdm
+
+from textsr.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Options of a run; written beside its weights."""
+
+    stage: str
+    preset: str
+    minutes: float
+    device: str
+    out: Path
+    pool: Path
+    val_pool: Path
+    resume: Path | None = None
+    checkpoint: Path | None = None
+    batch_size: int = 16
+    learning_rate: float = 4e-4
+    warmup_steps: int = 100
+    ema_decay: float = 0.998
+    seed: int = 0
+    threads: int = 0
+    save_minutes: float = 5.0
+
+
+class Stage(Protocol):
+    """One kind of training: what is trained, on which batches, with which loss."""
+
+    model: nn.Module  # what is trained and averaged
+
+    def batches(self, seed: int) -> Iterator[Any]:
+        """Endless batches on the host."""
+
+    def loss(self, batch: Any, progress: float) -> tuple[Tensor, dict[str, float]]:
+        """Loss of a batch and its parts, at ``progress`` in [0, 1] of the run."""
+
+    def samples(self, model: nn.Module, path: Path) -> dict[str, float]:
+        """Validation figures of ``model``; writes a picture of samples."""
+
+    def save(self, model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
+        """Writes the whole checkpoint with ``model`` as its trained part."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands, in seconds of training and in steps."""
+
+    step: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    lines: int = 0
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto``: CUDA where there is one. Raises InputError for a device that is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"--device {name}: this torch sees no CUDA device; use --device cpu or auto")
+    return torch.device(name)
+
+
+def learning_rate(base: float, step: int, warmup: int, progress: float) -> float:
+    """Linear warm-up, then a cosine over the run's wall-clock share down to a fiftieth."""
+    warm = min(1.0, (step + 1) / max(1, warmup))
+    return base * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+class Trainer:
+    """Runs a stage for a number of minutes; every run ends with saved EMA weights, curves and samples."""
+
+    def __init__(self, stage: Stage, cfg: TrainConfig) -> None:
+        self.stage, self.cfg = stage, cfg
+        self.device = pick_device(cfg.device)
+        self.optimizer = torch.optim.AdamW(stage.model.parameters(), lr=cfg.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
+        self.ema = ModelEmaV3(stage.model, decay=cfg.ema_decay, use_warmup=True)
+        self.at = Progress()
+        self.curves: list[dict[str, float]] = []
+        if cfg.resume is not None:
+            self._resume(cfg.resume)
+
+    def run(self) -> None:
+        """Trains until the budget is spent. Raises InputError (with the batch saved) when the loss is not finite."""
+        cfg, budget = self.cfg, self.cfg.minutes * 60
+        cfg.out.mkdir(parents=True, exist_ok=True)
+        batches = self.stage.batches(cfg.seed + self.at.step)
+        start = self.at.seconds
+        saved = begun = time.monotonic()
+        with tqdm(total=round(budget), unit="s", desc=cfg.stage, mininterval=10) as bar:
+            while self.at.seconds < budget:
+                waiting = time.monotonic()
+                batch = next(batches)
+                self.at.waited += time.monotonic() - waiting
+                figures = self._step(batch, min(1.0, self.at.seconds / budget))
+                now = time.monotonic()
+                bar.update(round(start + now - begun) - round(self.at.seconds))
+                self.at.seconds = start + now - begun
+                if self.at.step % 20 == 0:
+                    self._record(figures)
+                    bar.set_postfix({k: f"{v:.4f}" for k, v in figures.items()}, refresh=False)
+                if now - saved > cfg.save_minutes * 60:
+                    self._save(final=False)
+                    saved = time.monotonic()
+        self._save(final=True)
+
+    def _step(self, batch: Any, progress: float) -> dict[str, float]:
+        rate = learning_rate(self.cfg.learning_rate, self.at.step, self.cfg.warmup_steps, progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            loss, figures = self.stage.loss(batch, progress)
+        if not torch.isfinite(loss):
+            torch.save(batch, self.cfg.out / "bad_batch.pt")
+            raise InputError(f"loss is {loss.item()} at step {self.at.step}; the batch is in {self.cfg.out / 'bad_batch.pt'}")
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.stage.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.ema.update(self.stage.model, step=self.at.step)
+        self.at.step += 1
+        self.at.lines += self.cfg.batch_size
+        return {"loss": loss.item(), **figures, "grad_norm": norm.item(), "lr": rate}
+
+    def _record(self, figures: dict[str, float]) -> None:
+        seconds = max(self.at.seconds, 1e-9)
+        row = {"step": self.at.step, "seconds": round(seconds, 1), **figures}
+        row |= {"samples_per_second": self.at.lines / seconds, "data_wait_share": self.at.waited / seconds}
+        self.curves.append(row)
+
+    def _save(self, *, final: bool) -> None:
+        out, cfg = self.cfg.out, self.cfg
+        model = self.ema.module
+        model.eval()
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
+            figures = self.stage.samples(model, out / f"samples_{self.at.step:06d}.png")
+        log.info("step %d, %.0f s: %s", self.at.step, self.at.seconds, {k: round(v, 4) for k, v in figures.items()})
+        if self.curves:
+            self.curves[-1] |= {f"val_{k}": v for k, v in figures.items()}
+        options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(cfg).items()}
+        state = {"progress": asdict(self.at), "validation": figures, "options": options}
+        (out / "curves.jsonl").write_text("".join(json.dumps(row) + "\n" for row in self.curves), encoding="utf-8")
+        (out / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
+        plot_curves(self.curves, out / "curves.png")
+        save_file({k: v.contiguous() for k, v in self.stage.model.state_dict().items()}, out / "raw.safetensors")
+        torch.save(self.optimizer.state_dict(), out / "optimizer.pt")
+        self.stage.save(model, out / "model.safetensors", {"training": json.dumps(state)})
+        if final:
+            seconds = max(self.at.seconds, 1e-9)
+            rate, wait = self.at.lines / seconds, self.at.waited / seconds
+            log.info("done: %d steps, %.1f lines/s, %.1f%% of the time waiting for data", self.at.step, rate, 100 * wait)
+
+    def _resume(self, folder: Path) -> None:
+        try:
+            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            self.stage.model.load_state_dict(load_file(folder / "raw.safetensors"))
+            self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
+            rows = (folder / "curves.jsonl").read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise InputError(f"--resume {folder}: {error}; give the folder of an earlier run") from error
+        self.curves = [json.loads(row) for row in rows]
+        self.at = Progress(**state["progress"])
+        self.ema = ModelEmaV3(self.stage.model, decay=self.cfg.ema_decay, use_warmup=True)
+
+
+def plot_curves(curves: list[dict[str, float]], path: Path) -> None:
+    """One panel a figure, over training seconds."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    names = sorted({k for row in curves for k in row} - {"step", "seconds"})
+    if not names:
+        return
+    columns = 4
+    figure, axes = pyplot.subplots(-(-len(names) // columns), columns, figsize=(16, 3 * -(-len(names) // columns)), squeeze=False)
+    for axis, name in zip(axes.flat, names, strict=False):
+        points = [(row["seconds"], row[name]) for row in curves if name in row]
+        axis.plot(*zip(*points, strict=True), marker="." if len(points) < 20 else None)
+        axis.set_title(name)
+    figure.tight_layout()
+    figure.savefig(path, dpi=60)
+    pyplot.close(figure)
