@@ -1,6 +1,6 @@
 """Bundles: a folder with ``bundle.json``, ONNX graphs and weights stored once.
 
-A bundle is data: opening one runs no code. Every file it names is hashed first, and one whose SHA-256 differs is refused.
+A bundle is data: opening one runs no code. Every file it names is hashed first, and one that differs is refused.
 """
 
 from __future__ import annotations

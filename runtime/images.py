@@ -27,8 +27,19 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "TIFF")
 MAX_PIXELS = 1 << 24
 """Largest picture read (16.8 million pixels); a text line has some ten thousand."""
 _DAMAGED = (
-    OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, AttributeError, EOFError, OverflowError,
-    ArithmeticError, struct.error, zlib.error, Image.DecompressionBombError,
+    OSError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    EOFError,
+    OverflowError,
+    ArithmeticError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
 )  # what Pillow's decoders raise on damaged files
 
 

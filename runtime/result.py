@@ -9,7 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsr.errors import InputError
+from textsr.fit import resample
 from textsr.reading import LineReading, spread
+
+COLUMNS = 1024
+"""Columns enlarged at a time."""
 
 
 @dataclass(frozen=True)
@@ -73,3 +77,21 @@ def line_text(value: str | LineText | None, place: int) -> LineText | None:
     if isinstance(value, str):
         return LineText(value)
     raise InputError(f"texts[{place}] must be None, a string or LineText, not {type(value).__name__}")
+
+
+def enlarged(image: object, scale: float) -> NDArray[np.uint8]:
+    """``image`` at ``scale`` times its size, bicubic, as RGB uint8; 0 x 0 where it is no uint8 picture.
+
+    Grey (h, w) and RGBA (h, w, 4) arrays are shown too, though nothing restores them.
+    """
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3) or image.size == 0:
+        return np.zeros((0, 0, 3), dtype=np.uint8)
+    planes = image[:, :, None] if image.ndim == 2 else image
+    rgb = planes[:, :, :3] if planes.shape[2] >= 3 else np.repeat(planes[:, :, :1], 3, axis=2)
+    height, width = (max(1, round(side * scale)) for side in rgb.shape[:2])
+    wide = resample(rgb, rgb.shape[0], width)
+    shown = np.empty((height, width, 3), dtype=np.uint8)
+    for left in range(0, width, COLUMNS):  # by columns, so that a huge picture needs no huge float arrays
+        tall = resample(wide[:, left : left + COLUMNS], height, min(COLUMNS, width - left))
+        shown[:, left : left + COLUMNS] = np.clip(np.rint(tall), 0, 255)
+    return shown

@@ -70,7 +70,7 @@ def open_session(path: Path, device: Device, threads: int | None = None) -> ort.
 class OrtExecutor:
     """Runs a bundle's graphs; a session is made at its first use.
 
-    Handles are NumPy arrays on the CPU and ``OrtValue`` on CUDA.
+    Handles are NumPy arrays on the CPU and ``OrtValue`` on CUDA; ``name`` ends in the device.
     """
 
     def __init__(self, bundle: Bundle, device: str = "auto", threads: int | None = None) -> None:
@@ -81,11 +81,7 @@ class OrtExecutor:
         self.device = choose_device(device)
         if device == "auto" and self.device.kind == "cuda":
             self._prefer_cuda()
-
-    @property
-    def name(self) -> str:
-        """``onnxruntime:cpu`` or ``onnxruntime:cuda:N``."""
-        return f"onnxruntime:{self.device}"
+        self.name = f"onnxruntime:{self.device}"
 
     def put(self, array: NDArray[Any]) -> Any:
         """The array as a handle on the executor's device."""
@@ -107,8 +103,10 @@ class OrtExecutor:
         session = self._session(spec)
         names = [tensor.name for tensor in spec.outputs]
         try:
-            values = self._run_cuda(session, names, inputs) if self.device.kind == "cuda" else session.run(
-                names, dict(inputs)
+            values = (
+                self._run_cuda(session, names, inputs)
+                if self.device.kind == "cuda"
+                else session.run(names, dict(inputs))
             )
         except Exception as error:  # its errors share no base class
             raise EngineError(f"graph {graph} failed on {self.name}: {_first(error)}") from error
@@ -134,7 +132,7 @@ class OrtExecutor:
         return self._sessions[spec.name]
 
     def _prefer_cuda(self) -> None:
-        """With ``auto``, one session tells whether CUDA really works here; if not, the CPU is used, and that is said."""
+        """With ``auto``, a first session tells whether CUDA works here; if not, the CPU is used, and that is said."""
         spec = self._spec("text_condition")
         try:
             self._session(spec)

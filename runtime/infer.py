@@ -1,0 +1,220 @@
+"""``python -m runtime.infer INPUT... -o OUT``: restores pictures of text lines from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from runtime.bundle import shipped
+from runtime.images import atomic, load_image, save_png
+from runtime.inputs import Item, check_outputs, collect, read_texts
+from runtime.lines import Options
+from runtime.restorer import Restorer
+from runtime.result import LineText, Result, enlarged
+from textsr.config import SCALE
+from textsr.errors import InputError, TextSRError
+
+logger = logging.getLogger(__name__)
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+MANUAL = """\
+Restores pictures of text lines: each comes back four times as large, with its characters made readable again.
+Every picture should show one line of text, cut out from its page or photo.
+
+what is read
+  INPUT       A file, a folder (searched with its subfolders) or a glob such as 'scans/*.jpg'. PNG, JPEG, WebP, BMP
+              and TIFF. Transparency is put on white, 16-bit, grey and palette pictures are converted, and pictures
+              are turned as their EXIF data says. Inputs are never changed.
+
+what is written
+  OUT/<path below the given folder, without suffix>.png, so for a single file OUT/<its name>.png. Two inputs that
+  would share a name are refused before any work, and so is what would replace an existing file (see --overwrite).
+  Files appear only when complete.
+
+text
+  The restoration is guided by what the line says. A recogniser reads it (install the extra [ocr]); without one the
+  line is restored from the picture alone. With --text you say what it says. A sidecar is a UTF-8 file, one picture
+  a line: its path (as given, from the sidecar's folder, or below the given folder), a tab, the text, and if you
+  like a tab and confidences from 0 to 1 separated by commas, one for each character or one for all.
+
+report
+  One JSON object a line for each input: input, output, text, confidence, confidences, applied, reason, executor,
+  reader, timings (seconds), seed, steps. "applied" is false where the picture could not be restored.
+
+exit status
+  0 all restored; 1 some could not be read or restored (each is named on standard error, the others are done);
+  2 wrong usage, nothing was done.
+
+examples
+  textsr photos -o restored
+  textsr line.png -o restored --text "Grand Hotel" --compare
+  textsr 'scans/**/*.tif' -o restored --text texts.tsv --report restored/report.jsonl
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's options."""
+    names = ", ".join(shipped()) or "none"
+    made = argparse.ArgumentParser(
+        prog="textsr", description=MANUAL, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = made.add_argument
+    add("inputs", nargs="+", metavar="INPUT", help="file, folder or glob")
+    add("-o", "--out", required=True, type=Path, metavar="OUT", help="folder for the results, made if missing")
+    add("--bundle", default="compact", help=f"shipped bundle's name ({names}) or a bundle's folder (default: compact)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add("--seed", type=int, default=0, help="seed of the noise: same seed, same result (default: 0)")
+    add("--steps", type=int, help="diffusion steps; fewer are faster (default: all that were trained, 18)")
+    add("--batch-size", type=int, default=8, help="lines restored at once (default: 8)")
+    add("--text", help="what the line says, or a sidecar .tsv with the texts of many pictures")
+    add(
+        "--text-sampler", choices=("fixed", "categorical"), default="fixed",
+        help="fixed keeps the text as read, categorical lets the text diffusion correct it (default: fixed)",
+    )  # fmt: skip
+    add("--compare", action="store_true", help="also write OUT/<name>.compare.png: before above, after below")
+    add("--report", type=Path, metavar="FILE.jsonl", help="write what was done, one JSON object a line")
+    add("--overwrite", action="store_true", help="replace existing results")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit status: 0 done, 1 something failed, 2 wrong usage."""
+    options = parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="textsr: %(message)s", stream=sys.stderr)
+    try:
+        return _run(options)
+    except TextSRError as error:
+        _say(str(error))
+        return MISUSED if isinstance(error, InputError) else FAILED
+    except KeyboardInterrupt:
+        _say("interrupted; what was finished is kept")
+        return INTERRUPTED
+
+
+def _run(options: argparse.Namespace) -> int:
+    _check(options)
+    found = collect(options.inputs)
+    check_outputs(found.items, options.out, compare=options.compare, overwrite=options.overwrite)
+    texts = read_texts(options.text, found.items)
+    records = [_failure(name, reason) for name, reason in found.failures]
+    for name, reason in found.failures:
+        _say(f"{name}: {reason}")
+    if found.items:
+        restorer = Restorer.open(options.bundle, options.device)
+        restorer.check(Options(options.seed, options.steps, options.text_sampler, options.batch_size))
+        records += _restore_all(restorer, found.items, texts, options)
+    reported = _report(records, options.report)
+    done = sum(record["applied"] for record in records)
+    _say(f"{done} of {len(records)} restored in {options.out}")
+    return 0 if reported and done == len(records) else FAILED
+
+
+def _report(records: Sequence[dict[str, Any]], path: Path | None) -> bool:
+    """Writes the report where one is asked for; False, and a line on standard error, when that fails."""
+    if path is None:
+        return True
+    try:
+        with atomic(path) as stream:
+            stream.writelines(json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in records)
+    except InputError as error:
+        _say(str(error))
+        return False
+    return True
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.out.exists() and not options.out.is_dir():
+        raise InputError(f"{options.out} is a file: -o needs a folder")
+    if options.report is not None and options.report.exists() and not options.overwrite:
+        raise InputError(f"{options.report} exists already: use --overwrite or another name")
+
+
+def _restore_all(
+    restorer: Restorer, items: Sequence[Item], texts: Sequence[LineText | None], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Loads, restores and writes batch by batch, so that memory holds one batch; one record an item, in order."""
+    records: list[dict[str, Any]] = []
+    with _progress(len(items)) as bar:
+        for start in range(0, len(items), options.batch_size):
+            batch = items[start : start + options.batch_size]
+            records += _restore_batch(restorer, batch, texts[start : start + options.batch_size], options)
+            bar.update(len(batch))
+    return records
+
+
+def _restore_batch(
+    restorer: Restorer, batch: Sequence[Item], texts: Sequence[LineText | None], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = [{} for _ in batch]
+    loaded: dict[int, NDArray[np.uint8]] = {}
+    for place, item in enumerate(batch):
+        try:
+            loaded[place] = load_image(item.path)
+        except InputError as error:
+            records[place] = _failed(item, str(error))
+    results = restorer(
+        list(loaded.values()), [texts[place] for place in loaded], seed=options.seed, steps=options.steps,
+        text_sampler=options.text_sampler, batch_size=options.batch_size,
+    )  # fmt: skip
+    for (place, image), result in zip(loaded.items(), results, strict=True):
+        try:
+            records[place] = _write(batch[place], image, result, options)
+        except InputError as error:
+            records[place] = _failed(batch[place], str(error))
+    return records
+
+
+def _write(item: Item, image: NDArray[np.uint8], result: Result, options: argparse.Namespace) -> dict[str, Any]:
+    output = item.output(options.out)
+    if output.exists() and not options.overwrite:
+        raise InputError(f"{output} has come into being meanwhile, it is left alone")
+    save_png(output, result.image)
+    if options.compare:
+        save_png(item.comparison(options.out), np.concatenate([enlarged(image, SCALE), result.image]))
+    if not result.applied:
+        _say(f"{item.path}: not restored, only enlarged: {result.reason}")
+    return {
+        "input": str(item.path), "output": str(output), "text": result.text, "confidence": round(result.confidence, 4),
+        "confidences": [round(value, 4) for value in result.confidences], "applied": result.applied,
+        "reason": result.reason, "executor": result.executor, "reader": result.reader,
+        "timings": {name: round(value, 4) for name, value in result.timings.items()}, "seed": result.seed,
+        "steps": result.steps,
+    }  # fmt: skip
+
+
+def _failed(item: Item, reason: str) -> dict[str, Any]:
+    _say(f"{item.path}: {reason}")
+    return _failure(str(item.path), reason)
+
+
+def _failure(name: str, reason: str) -> dict[str, Any]:
+    """The report's record of an input that gave nothing."""
+    return {
+        "input": name, "output": None, "text": "", "confidence": 0.0, "confidences": [], "applied": False,
+        "reason": reason, "executor": "", "reader": "", "timings": {}, "seed": None, "steps": None,
+    }  # fmt: skip
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[tqdm]:
+    with tqdm(total=total, unit="line", desc="restoring", file=sys.stderr, disable=None) as bar:
+        yield bar
+
+
+def _say(message: str) -> None:
+    """A line on standard error that does not break the progress bar."""
+    tqdm.write(f"textsr: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
