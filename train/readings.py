@@ -50,9 +50,9 @@ class NoiseStats:
     errors: NDArray[np.float64]  # (D, 3 classes, 3): substituted, deleted, followed by an inserted character
     confidence: NDArray[np.float64]  # (D, 2, Q): quantiles for wrong (0) and right (1) characters
     correlation: float  # of confidences within a line, on the normal scale
-    bias: float  # of centres, in widths of the character
-    line_shift: float  # standard deviation of a line's common shift, in widths of the character
-    jitter: tuple[float, float]  # standard deviation of wrong and right characters' own shift
+    bias: float  # of centres, in pixels of the restored line (128 high): about a third of a CTC step
+    line_shift: float  # standard deviation of a line's common shift, in pixels
+    jitter: tuple[float, float]  # standard deviation of wrong and right characters' own shift, in pixels
     unknown: float  # share of wrong characters outside the alphabet
     confusions: dict[str, dict[str, int]]  # read instead of, with counts
     inserted: dict[str, int]
@@ -155,7 +155,7 @@ class NoiseModel:
         normal = rng.standard_normal((2, *tokens.shape))
         common = rng.standard_normal((len(tokens), 1))
         shift = stats.bias + stats.line_shift * common + np.where(wrong, *stats.jitter) * normal[0]
-        places = centres + widths * shift
+        places = centres + shift / 512
         between = places + widths * (0.5 + 0.25 * normal[1])
 
         read, places = _interleave(read, strange), _interleave(places, between)

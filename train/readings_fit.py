@@ -24,6 +24,8 @@ from train.readings import DIFFICULTIES, NARROW, PITCHES, SPACE, WIDE, NoiseStat
 
 log = logging.getLogger(__name__)
 
+FAR = 64.0
+"""Pixels: shifts beyond are a wrong alignment."""
 QUANTILES = np.linspace(0, 1, 33)
 SMOOTHING = 4.0
 """Lines' worth of the severity's own mixture that each cell of severity and size starts with."""
@@ -49,7 +51,7 @@ class Aligned:
     operations: NDArray[np.int64]  # (3 classes, 3): substituted, deleted, followed by an insertion
     counts: NDArray[np.int64]  # (3 classes,)
     confidences: tuple[tuple[float, ...], tuple[float, ...]]  # of wrong and of right characters
-    shifts: tuple[tuple[float, ...], tuple[float, ...]]  # likewise, (centre read - true centre) / width
+    shifts: tuple[tuple[float, ...], tuple[float, ...]]  # likewise, centre read - true centre, in pixels
     pairs: tuple[tuple[str, str], ...]
     inserted: tuple[str, ...]
 
@@ -82,7 +84,7 @@ def align(line: PoolLine, reading: LineReading, alphabet: Alphabet) -> Aligned:
                 continue
             other, right = block.dest_start + place - block.src_start, int(block.tag == "equal")
             confidences[right].append(reading.confidences[other])
-            shifts[right].append(float((centres[other] - line.centres[place]) / max(line.widths[place], 4 / 512)))
+            shifts[right].append(float(centres[other] - line.centres[place]) * 512)
             if not right:
                 operations[kind, 0] += 1
                 pairs.append((truth[place], text[other]))
@@ -102,10 +104,10 @@ def summarise(found: list[list[Aligned]], severities: NDArray[np.float64], alpha
     by_level = [[item for item in every if item.difficulty == level] for level in levels]
     errors = np.stack([_rates(items) for items in by_level])
     confidence = np.stack([np.stack([_quantiles(items, every, kind) for kind in (0, 1)]) for items in by_level])
-    shifts = [np.clip([s for item in every for s in item.shifts[kind]], -1, 1) for kind in (0, 1)]
-    common = np.array([np.mean(item.shifts[1]) for item in every if len(item.shifts[1]) >= 3]).clip(-1, 1)
+    shifts = [np.clip([s for item in every for s in item.shifts[kind]], -FAR, FAR) for kind in (0, 1)]
+    common = np.array([np.mean(item.shifts[1]) for item in every if len(item.shifts[1]) >= 3]).clip(-FAR, FAR)
     line_shift = float(np.std(common))
-    own = [np.clip(s - np.mean(item.shifts[1]), -1, 1) for item in every if len(item.shifts[1]) >= 3 for s in item.shifts[1]]
+    own = [np.clip(s - np.mean(item.shifts[1]), -FAR, FAR) for item in every if len(item.shifts[1]) >= 3 for s in item.shifts[1]]
     wrong_shift = float(np.sqrt(max(np.var(shifts[0]) - line_shift**2, np.var(own))))
     pairs = [pair for item in every for pair in item.pairs]
     read = [symbol for _, symbol in pairs] + [symbol for item in every for symbol in item.inserted]

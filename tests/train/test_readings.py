@@ -107,7 +107,7 @@ def test_unknown_symbols_have_no_weight(alphabet: Alphabet) -> None:
 
 def test_full_lines_of_insertions_stay_within_24(alphabet: Alphabet) -> None:
     tokens, centres, widths = _truth(alphabet, "一二三四五六七八九十" * 2 + "甲乙丙丁", 10)
-    model = _model(alphabet, errors=np.tile([0.0, 0.0, 1.0], (LEVELS, 3, 1)), jitter=(2.0, 2.0), line_shift=1.0)
+    model = _model(alphabet, errors=np.tile([0.0, 0.0, 1.0], (LEVELS, 3, 1)), jitter=(40.0, 40.0), line_shift=40.0)
     got = model.sample_batch(np.random.default_rng(0), tokens, centres, widths, np.ones(10))
     assert (got.tokens != alphabet.padding).all()
     assert ((got.centres >= 0) & (got.centres <= 1)).all()
@@ -175,7 +175,7 @@ def test_align_counts_what_happened(alphabet: Alphabet) -> None:
     assert item.inserted == ("x",)
     assert len(item.pairs) == 1
     assert sorted(item.confidences[1]) == [0.7, 0.8, 0.9]
-    np.testing.assert_allclose(item.shifts[1], [0, 0, 0], atol=1e-5)
+    np.testing.assert_allclose(item.shifts[1], [0, 0, 0], atol=1e-3)
     assert item.difficulty == 4
     assert align(_line("中文"), LineReading("", (), ()), alphabet).difficulty == LEVELS
     assert align(_line("a b"), LineReading("ab", (1.0, 1.0), (0.1, 0.2)), alphabet).difficulty == 0
