@@ -67,9 +67,7 @@ def is_wide(character: str) -> bool:
     return unicodedata.east_asian_width(character) in "WFA"
 
 
-def conditions(
-    reading: LineReading | None, alphabet: Alphabet, place: Place, max_chars: int = MAX_CHARS
-) -> TextArrays:
+def conditions(reading: LineReading | None, alphabet: Alphabet, place: Place, max_chars: int = MAX_CHARS) -> TextArrays:
     """The text arrays of a line.
 
     Folds and encodes the first ``max_chars`` characters; the weight is the confidence, 0 for symbols outside the

@@ -18,6 +18,9 @@ Float32 = NDArray[np.float32]
 LOG_ZERO = float(np.log(1e-30))
 """The logarithm that stands for probability zero: DiffTSR clamps one-hot vectors at 1e-30."""
 
+GUARD = 1e-40
+"""Added to 1 - alpha before its logarithm, as DiffTSR does."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -105,8 +108,7 @@ class ResidualShiftSchedule:
 
 
 def _log1mexp(log: Float64) -> Float64:
-    """log(1 - exp(log) + 1e-40), as DiffTSR guards it."""
-    return np.log(1.0 - np.exp(log) + 1e-40)
+    return np.log(1.0 - np.exp(log) + GUARD)
 
 
 @dataclass(frozen=True)
@@ -154,15 +156,16 @@ class CategoricalSchedule:
             raise InputError(f"a text step goes from t to an earlier s >= -1 below {self.time_steps}, not {t} to {s}")
         log_k = np.log(self.symbols)
         if s < 0:
-            first = (self.log_cumulative[t], self._uniform(self.log_cumulative[t])) if frozen_last else (
-                LOG_ZERO, -log_k)
+            first = (
+                (self.log_cumulative[t], self._uniform(self.log_cumulative[t])) if frozen_last else (LOG_ZERO, -log_k)
+            )
             return np.array([*first, 0.0, LOG_ZERO], dtype=np.float32)
         ratio = self.log_cumulative[t] - self.log_cumulative[s]
         reached = self.log_cumulative[s]
         return np.array([ratio, self._uniform(ratio), reached, self._uniform(reached)], dtype=np.float32)
 
-    def _uniform(self, log: float) -> float:
-        return float(_log1mexp(np.float64(log)) - np.log(self.symbols))
+    def _uniform(self, log: np.float64) -> float:
+        return float(np.log(1.0 - np.exp(log) + GUARD) - np.log(self.symbols))
 
 
 def text_times(schedule: ResidualShiftSchedule, kept: tuple[int, ...], start: int = 199) -> tuple[int, ...]:

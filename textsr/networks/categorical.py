@@ -28,12 +28,12 @@ def posterior(tokens: Tensor, logits: Tensor, constants: Tensor) -> Tensor:
 def draw(log_probabilities: Tensor, uniforms: Tensor) -> Tensor:
     """Tokens (B,N) int64 by the inverse of the cumulative distribution, one uniform in [0,1) a token.
 
-    The sum is scaled by its own total, so that float32 rounding can neither leave the range nor pick symbols of
-    probability zero behind the last likely one.
+    The uniform is scaled by the sum that float32 arrives at, and never leads past the last symbol that adds to it.
     """
     cumulative = log_probabilities.exp().cumsum(dim=-1)
-    target = uniforms[..., None] * cumulative[..., -1:]
-    return (cumulative <= target).sum(dim=-1).clamp(max=log_probabilities.shape[-1] - 1)
+    total = cumulative[..., -1:]
+    passed = (cumulative <= uniforms[..., None] * total).sum(dim=-1)
+    return torch.minimum(passed, (cumulative < total).sum(dim=-1))
 
 
 def categorical_step(tokens: Tensor, logits: Tensor, constants: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:

@@ -34,9 +34,7 @@ class ResBlock(nn.Module):
     def __init__(self, channels: int, embedded: int, out: int, groups: int, resize: Resize = None) -> None:
         super().__init__()
         self.resize: Resize = resize
-        self.in_layers = nn.Sequential(
-            group_norm(channels, groups), nn.SiLU(), nn.Conv2d(channels, out, 3, padding=1)
-        )
+        self.in_layers = nn.Sequential(group_norm(channels, groups), nn.SiLU(), nn.Conv2d(channels, out, 3, padding=1))
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedded, out))
         self.out_layers = nn.Sequential(
             group_norm(out, groups), nn.SiLU(), nn.Identity(), nn.Conv2d(out, out, 3, padding=1)
@@ -163,8 +161,17 @@ class LDMUNet(nn.Module):
     """
 
     def __init__(
-        self, *, in_channels: int, out_channels: int, channels: int, mult: tuple[int, ...], res_blocks: int,
-        attention_levels: Iterable[int], heads: int, context_dim: int, groups: int = 32,
+        self,
+        *,
+        in_channels: int,
+        out_channels: int,
+        channels: int,
+        mult: tuple[int, ...],
+        res_blocks: int,
+        attention_levels: Iterable[int],
+        heads: int,
+        context_dim: int,
+        groups: int = 32,
     ) -> None:
         super().__init__()
         self.channels = channels
@@ -199,9 +206,7 @@ class LDMUNet(nn.Module):
                     layers.append(block(width, width, "up"))
                 up.append(Stage(layers))
         self.output_blocks = nn.ModuleList(up)
-        self.out = nn.Sequential(
-            group_norm(width, groups), nn.SiLU(), nn.Conv2d(width, out_channels, 3, padding=1)
-        )
+        self.out = nn.Sequential(group_norm(width, groups), nn.SiLU(), nn.Conv2d(width, out_channels, 3, padding=1))
 
     def forward(self, x: Tensor, t: Tensor, context: Tensor) -> Tensor:
         """x (B,in,H,W), t (B,) or (1,) float, context (B,M,D) -> (B,out,H,W). H, W divide by 2 a level."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -60,7 +62,8 @@ class PreNormLayers(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,N,C) -> (B,N,C)."""
-        for norm, layer in self.layers:  # type: ignore[misc]
+        for pair in self.layers:
+            norm, layer = cast(nn.ModuleList, pair)
             x = x + layer(norm(x))
         return x
 
@@ -104,16 +107,20 @@ class TextBranch(nn.Module):
 class MoM(nn.Module):
     """MoM under its published key names. With weights of 1 it equals DiffTSR's."""
 
-    def __init__(
-        self, config: MoMConfig, symbols: int, latent_channels: int = 3, max_chars: int = MAX_CHARS
-    ) -> None:
+    def __init__(self, config: MoMConfig, symbols: int, latent_channels: int = 3, max_chars: int = MAX_CHARS) -> None:
         super().__init__()
         self.latent_scale = config.latent_scale
         self.first_embeder = nn.Embedding(symbols, config.token_dim)
         self.Unet = LDMUNet(
-            in_channels=2 * latent_channels, out_channels=latent_channels, channels=config.image_channels,
-            mult=config.image_mult, res_blocks=config.image_res_blocks, attention_levels=(),
-            heads=config.image_heads, context_dim=config.token_dim, groups=config.norm_groups,
+            in_channels=2 * latent_channels,
+            out_channels=latent_channels,
+            channels=config.image_channels,
+            mult=config.image_mult,
+            res_blocks=config.image_res_blocks,
+            attention_levels=(),
+            heads=config.image_heads,
+            context_dim=config.token_dim,
+            groups=config.norm_groups,
         )
         self.Transformer = TextBranch(config, symbols, max_chars)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 class MixedAttention(nn.Module):
     """First heads local (softmax within a window and its two neighbours), the others linear over everything."""
 
+    far: Tensor
+
     def __init__(self, dim: int, context_dim: int, heads: int, local_heads: int, window: int, length: int) -> None:
         super().__init__()
         self.heads, self.local_heads = heads, local_heads
@@ -36,8 +38,9 @@ class MixedAttention(nn.Module):
         far = (place[:, None] - place[None]).abs() > 1
         self.register_buffer("far", torch.zeros(length, length).masked_fill(far, -1e9), persistent=False)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """x (B,N,C), context (B,M,D) -> (B,N,C)."""
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """x (B,N,C), context (B,M,D) or None for x itself -> (B,N,C)."""
+        context = x if context is None else context
         q, k, v = (split_heads(part, self.heads) for part in (self.to_q(x), self.to_k(context), self.to_v(context)))
         n = self.local_heads
         mixed = linear_attention(q[:, n:], k[:, n:], v[:, n:])
@@ -86,8 +89,8 @@ class Pairs(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """x (B,N,C), context (B,M,D) -> (B,N,C)."""
-        (own, first), (cross, second) = self.layers  # type: ignore[misc]
-        x = x + own.fn(own_normed := own.norm(x), own_normed)
+        (own, first), (cross, second) = (cast(nn.ModuleList, pair) for pair in self.layers)
+        x = x + own(x)
         x = x + first(x)
         x = x + cross(x, context)
         return x + second(x)
@@ -122,6 +125,8 @@ class AxialPositions(nn.Module):
 class TextDenoiser(nn.Module):
     """TDM's transformer; `TDM` puts the published ``rezero`` factor behind it."""
 
+    frequencies: Tensor
+
     def __init__(self, config: TDMConfig, symbols: int, max_chars: int, context_dim: int) -> None:
         super().__init__()
         dim = config.dim
@@ -143,7 +148,7 @@ class TextDenoiser(nn.Module):
         angles = (t.float() * self.time_factor)[:, None] * self.frequencies
         time = self.mlp(torch.cat([angles.sin(), angles.cos()], dim=-1)).unflatten(-1, (self.dim, self.depth))
         h = self.first(tokens) + self.axial_pos_emb()
-        for place, block in enumerate(self.transformer_blocks[0]):  # type: ignore[arg-type]
+        for place, block in enumerate(cast(nn.ModuleList, self.transformer_blocks[0])):
             h = block(h + time[:, None, :, place], context)
         return self.out(self.norm(h))
 
