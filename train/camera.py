@@ -18,9 +18,9 @@ from torch.nn import functional
 from textsr.config import SCALE
 from textsr.errors import InputError
 from train.degrade_jpeg import jpeg
-from train.degrade_ops import Canvas, Draws, add_noise, blur, gaussian_kernels, per_sample, resample
+from train.degrade_ops import Canvas, Draws, add_noise, blur, gaussian_kernels, halve, per_sample, resample
 
-KERNEL = 9  # side of the defocus and motion kernels, at half the high resolution
+KERNEL = 13  # side of the defocus and motion kernels, at half the high resolution
 GAMMA = 2.2
 
 
@@ -45,8 +45,8 @@ def motion_kernels(length: Tensor, angle: Tensor, size: int) -> Tensor:
 def _lens(draws: Draws, image: Tensor, severity: Tensor) -> Tensor:
     """Defocus and motion as one kernel."""
     batch = len(image)
-    radius = draws.uniform(0.0, 0.5 + 3.2 * severity) * draws.coin(0.8)
-    length = draws.uniform(0.0, 0.5 + 5.5 * severity) * draws.coin(0.45)
+    radius = draws.uniform(0.0, 0.5 + 4.7 * severity) * draws.coin(0.85)
+    length = draws.uniform(0.0, 0.5 + 8.0 * severity) * draws.coin(0.45)
     disc = disc_kernels(radius, KERNEL)
     motion = motion_kernels(length, draws.uniform(0, torch.pi), KERNEL)
     both = functional.conv2d(disc[None], motion[:, None].flip((2, 3)), padding=KERNEL // 2, groups=batch)[0]
@@ -110,14 +110,14 @@ def camera(hr: Tensor, generator: torch.Generator, severity: Tensor | None = Non
     draws = Draws(generator, len(hr))
     severity = (draws.uniform() if severity is None else severity.to(hr.device, torch.float32)).clamp(0, 1)
     size = hr.shape[2] // SCALE, hr.shape[3] // SCALE
-    scene = _lens(draws, functional.avg_pool2d(hr.clamp(0, 1) ** GAMMA, 2), severity)
+    scene = _lens(draws, halve(hr).clamp(0, 1) ** GAMMA, severity)
 
-    share = draws.uniform(1.0 - 0.4 * severity, 1.5)  # the sensor's grid against the low resolution's
+    share = draws.uniform(1.35 - 0.75 * severity, 1.5)  # the sensor's grid against the low resolution's
     soft, none = torch.full_like(share, 0.7), torch.zeros_like(share)
     room = size[0] * 3 // 2, size[1] * 3 // 2
     canvas = resample(Canvas.full(scene), room, share * size[0], share * size[1], soft, none)
     exposure = draws.uniform(0.75, 1.05)
-    level = 0.003 + 0.06 * severity * draws.uniform(0.1, 1.0)
+    level = 0.003 + 0.08 * severity * draws.uniform(0.1, 1.0)
     raw = add_noise(canvas.pixels * per_sample(exposure), draws, level * 0.3, level, torch.zeros_like(share).bool())
     samples, _ = mosaic(raw.clamp(0, 1), draws.choice(1, 1, 1, 1))
     shown = _develop(draws, demosaic(samples), severity)
@@ -125,4 +125,4 @@ def camera(hr: Tensor, generator: torch.Generator, severity: Tensor | None = Non
     whole = torch.ones_like(share)
     canvas = canvas.with_pixels(shown.clamp(0, 1))
     lq = resample(canvas, size, whole * size[0], whole * size[1], none, whole * 0.5).pixels
-    return jpeg(lq, draws.uniform(95 - 45 * severity, 97.0), draws.coin(0.9)).clamp(0, 1)
+    return jpeg(lq, draws.uniform(95 - 60 * severity, 97.0), draws.coin(0.9)).clamp(0, 1)

@@ -5,7 +5,8 @@ kind leaves out has no effect on it. All runs batched on the device of the pictu
 
     half size, blur -> resize, noise, JPEG, blur -> resize, noise, JPEG -> low resolution, blur (sinc), noise, JPEG
 
-Sources: Zhang et al. 2021 (BSRGAN: operations in shuffled order), Wang et al. 2021 (Real-ESRGAN: two rounds, sinc filters).
+Sources: Zhang et al. 2021 (BSRGAN: operations in shuffled order), Wang et al. 2021 (Real-ESRGAN: two rounds, sinc
+filters).
 """
 
 from __future__ import annotations
@@ -14,20 +15,19 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from textsr.config import SCALE
 from textsr.errors import InputError
 from train.degrade_jpeg import jpeg
-from train.degrade_ops import Canvas, Draws, add_noise, blur, gaussian_kernels, resample, sinc_kernels
+from train.degrade_ops import Canvas, Draws, add_noise, blur, gaussian_kernels, halve, resample, sinc_kernels
 
-LARGE, SMALL = 13, 7  # sides of the first blur's kernels (at half size) and of the others
+LARGE, SMALL = 17, 7  # sides of the first blur's kernels (at half size) and of the others
 ROOM = 1.5  # intermediate sizes are at most so many times the low resolution
 
 
 @dataclass(frozen=True)
 class Strength:
-    """How strong a sample's degradation is; each (B,). Noise in shares of white; blur in pixels of the low resolution."""
+    """How strong a sample's degradation is; each (B,). Noise in shares of white, blur in low-resolution pixels."""
 
     blur_low: Tensor
     blur_high: Tensor
@@ -39,7 +39,7 @@ class Strength:
     def of(cls, severity: Tensor) -> Strength:
         """From a severity (B,) in 0..1: 0 is nearly a clean reduction, 1 is hard to read."""
         s = severity.clamp(0, 1)
-        return cls(0.05 + 0.35 * s, 0.15 + 1.25 * s, 1.0 - 0.5 * s, 0.004 + 0.07 * s, 95 - 55 * s)
+        return cls(0.05 + 0.6 * s, 0.15 + 1.95 * s, 1.0 - 0.6 * s, 0.004 + 0.09 * s, 95 - 65 * s)
 
 
 def random_kernels(draws: Draws, low: Tensor, high: Tensor, size: int, ringing: float = 0.1) -> Tensor:
@@ -95,7 +95,7 @@ def degrade(hr: Tensor, generator: torch.Generator, severity: Tensor | None = No
     force = Strength.of(draws.uniform() if severity is None else severity.to(hr.device, torch.float32))
     size = hr.shape[2] // SCALE, hr.shape[3] // SCALE
     shuffled = draws.coin(0.5)  # BSRGAN, else Real-ESRGAN
-    half = functional.avg_pool2d(hr, 2)
+    half = halve(hr)
     half = blur(half, random_kernels(draws, force.blur_low * 2, force.blur_high * 2, LARGE))
 
     # First round. Where the order is shuffled, noise, JPEG and the second blur fall in it or in a later one.
@@ -129,7 +129,7 @@ def _finish(
     whole = torch.ones_like(canvas.height)
     lq = resample(canvas, size, whole * size[0], whole * size[1], softness, sharpness).pixels
     ringing = draws.coin(0.4) & ~shuffled
-    cutoff = torch.where(ringing, draws.uniform(torch.pi * (1 - 0.55 * force.blur_high / 1.4), torch.pi), torch.pi)
+    cutoff = torch.where(ringing, draws.uniform(torch.pi * (1 - 0.55 * force.blur_high / 2.1), torch.pi), torch.pi)
     sinc = sinc_kernels(cutoff, SMALL)
     none = torch.zeros_like(sinc)
     none[:, SMALL // 2, SMALL // 2] = 1

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from train.degrade_ops import halve
+
 LUMINANCE = (
     (16, 11, 10, 16, 24, 40, 51, 61), (12, 12, 14, 19, 26, 58, 60, 55), (14, 13, 16, 24, 40, 57, 69, 56),
     (14, 17, 22, 29, 51, 87, 80, 62), (18, 22, 37, 56, 68, 109, 103, 77), (24, 35, 55, 64, 81, 104, 113, 92),
@@ -68,7 +70,7 @@ def jpeg(image: Tensor, quality: Tensor, on: Tensor | None = None) -> Tensor:
     colours = (to_ycbcr @ levels.view(batch, 3, -1)).view(batch, 3, height, width)
     table = tables(quality)
     bright = _quantise(torch.round(colours[:, :1]) - 128, table[:, 0]) + 128
-    chroma = _quantise(torch.round(functional.avg_pool2d(colours[:, 1:], 2)), table[:, 1])
+    chroma = _quantise(torch.round(halve(colours[:, 1:])), table[:, 1])
     chroma = functional.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False)
     whole = torch.cat((bright, chroma), 1).view(batch, 3, -1)
     result = torch.round((to_rgb @ whole).view_as(image)).clamp(0, 255) / 255

@@ -47,6 +47,12 @@ def per_sample(value: Tensor) -> Tensor:
     return value.view(-1, 1, 1, 1)
 
 
+def halve(image: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, C, H/2, W/2) by averaging 2x2 pixels (on a CPU several times faster than avg_pool2d)."""
+    rows = image[:, :, ::2] + image[:, :, 1::2]
+    return (rows[..., ::2] + rows[..., 1::2]) * 0.25
+
+
 def _grid(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """x and y, (size, size), 0 in the middle."""
     axis = torch.arange(size, device=device, dtype=torch.float32) - (size - 1) / 2

@@ -43,7 +43,8 @@ def three_sources(
     if len(synthetic):
         lq[synthetic] = degrade(hr[synthetic], generator, severity[synthetic])
     if len(real):
-        shot = camera(hr[real], generator, severity[real])
-        again = degrade_again(shot, generator, severity[real])
-        lq[real] = torch.where((sources[real] == 2).view(-1, 1, 1, 1), again, shot)
+        lq[real] = camera(hr[real], generator, severity[real])
+    twice = torch.nonzero(sources == 2)[:, 0]
+    if len(twice):
+        lq[twice] = degrade_again(lq[twice], generator, severity[twice])
     return lq

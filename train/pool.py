@@ -2,8 +2,8 @@
 
 A pool is a folder of shards of up to 1,000 lines: ``lines-00000.npy``, uint8 (n, 128, 512, 3), lines right-padded by
 repeating their last column as line fitting does; and ``lines-00000.jsonl``, one object a line with text, centres and
-widths (shares of 512), width (pixels before padding), font and kind. A shard appears complete or not at all, so a reader may
-start while the pool grows. Line i depends on seed, split and i alone.
+widths (shares of 512), width (pixels before padding), font and kind. A shard appears complete or not at all, so a
+reader may start while the pool grows. Line i depends on seed, split and i alone.
 """
 
 from __future__ import annotations

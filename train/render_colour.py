@@ -39,7 +39,7 @@ LARGEST = 1024  # pixels of the longer side of a background picture
 
 def load_pictures(folders: Iterable[str | Path] = DEFAULT_PICTURES, most: int = 200) -> list[Image.Image]:
     """Colour pictures of at least 160x160 pixels found in the folders, reduced to at most 1024; may be empty."""
-    pictures = []
+    pictures: list[Image.Image] = []
     for folder in map(Path, folders):
         for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
             if path.suffix.lower() not in (".jpg", ".jpeg", ".png", ".webp") or len(pictures) >= most:
@@ -75,7 +75,7 @@ def gradient(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
 
 def picture(rng: np.random.Generator, size: tuple[int, int], pictures: Sequence[Image.Image]) -> Image.Image:
     """A crop of a picture, enlarged or reduced, sometimes blurred."""
-    image = pictures[rng.integers(len(pictures))]
+    image = pictures[int(rng.integers(len(pictures)))]
     zoom = min(np.exp(rng.uniform(np.log(0.25), np.log(1.3))), image.width / size[0], image.height / size[1])
     w, h = size[0] * zoom, size[1] * zoom
     x, y = rng.uniform(0, image.width - w + 1e-6), rng.uniform(0, image.height - h + 1e-6)
@@ -87,7 +87,7 @@ def picture(rng: np.random.Generator, size: tuple[int, int], pictures: Sequence[
 
 
 def background(rng: np.random.Generator, size: tuple[int, int], pictures: Sequence[Image.Image]) -> Image.Image:
-    """Plain colour (35%), gradient (25%) or picture (40%; gradient where there are no pictures), of ``size`` = (w, h)."""
+    """Plain colour (35%), gradient (25%) or picture (40%; gradient if there are none), of ``size`` = (w, h)."""
     roll = rng.random()
     if roll < 0.35:
         return plain(rng, size)

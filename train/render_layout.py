@@ -7,6 +7,7 @@ shift that make the result fill the line's inner box. Its inverse is exact, so o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -111,8 +112,8 @@ class Placed:
 def place(row: Row, warp: Warp, height: int, box: Bounds, margin_right: float, max_width: int) -> Placed:
     """Scales and warps a row into a line of ``height`` pixels.
 
-    ``box``: left, top, aspect, bottom: the inner box of the ink, its left, top and bottom in pixels, and the scaling of the width over
-    that of the height. The line becomes as wide as the ink and margins need, and is squeezed if that is over ``max_width``.
+    ``box``: left, top and bottom of the inner box in pixels, with ``aspect``, the scaling of the width over that of the
+    height, in the right's place. The line becomes as wide as ink and margins need, squeezed if over ``max_width``.
     """
     margin_left, top, aspect, bottom = box
     x0, y0, x1, y1 = row.ink
@@ -125,7 +126,7 @@ def place(row: Row, warp: Warp, height: int, box: Bounds, margin_right: float, m
     scale_y = (bottom - top) / (high[1] - low[1])
     scale_x = scale_y
     inner = (high[0] - low[0]) * scale_x
-    width = int(round(inner + margin_left + margin_right))
+    width = round(float(inner + margin_left + margin_right))
     if width > max_width:
         width = max_width
         scale_x *= (width - margin_left - margin_right) / inner
@@ -157,22 +158,21 @@ def _draw(
     pad = 4.0  # source pixels around the ink
     source = (x0 - pad, y0 - pad, x1 + pad, y1 + pad)
     small = (
-        max(int(round((source[2] - source[0]) * factor_x)), 2),
-        max(int(round((source[3] - source[1]) * factor_y)), 2),
+        max(round(float((source[2] - source[0]) * factor_x)), 2),
+        max(round(float((source[3] - source[1]) * factor_y)), 2),
     )
     canvas = Image.new("L", (row.mask.width + 2 * EM, row.mask.height + 2 * EM))
     canvas.paste(row.mask, (EM, EM))
-    flat = canvas.resize(small, Image.Resampling.BICUBIC, box=tuple(value + EM for value in source))
+    framed_box = (source[0] + EM, source[1] + EM, source[2] + EM, source[3] + EM)
+    flat = canvas.resize(small, Image.Resampling.BICUBIC, box=framed_box)
     if warp.is_none:
         corner = np.array([-half, -0.5]) * scale + shift - pad * np.array([factor_x, factor_y])
         line = Image.new("L", size)
-        line.paste(flat, (int(round(corner[0])), int(round(corner[1]))))
+        line.paste(flat, (round(float(corner[0])), round(float(corner[1]))))
         return line
     width, height = size
     strips = np.unique(np.linspace(0, width, STRIPS + 1).round().astype(int))
-    corners = np.array(
-        [[(a, 0), (a, height), (b, height), (b, 0)] for a, b in zip(strips[:-1], strips[1:], strict=True)]
-    )
+    corners = np.array([[(a, 0), (a, height), (b, height), (b, 0)] for a, b in pairwise(strips)])
     back = _unbend((corners - shift) / scale, warp, half)
     unit = np.array([tall / aspect, tall])
     pixels = (
