@@ -84,7 +84,9 @@ class Interval:
         return f"{mean} [{low}, {high}]"
 
 
-def bootstrap(values: Sequence[float] | NDArray[np.float64], level: float = 0.95, draws: int = 2000, seed: int = 0) -> Interval:
+def bootstrap(
+    values: Sequence[float] | NDArray[np.float64], level: float = 0.95, draws: int = 2000, seed: int = 0
+) -> Interval:
     """Percentile bootstrap of the mean of ``values`` (n,), lines resampled with replacement.
 
     For a paired difference give the differences line by line. Deterministic in ``seed``; NaN for no values.

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 DIFFICULTIES = (0.0, 0.12, 0.3, 0.6, 1e9)
-"""Upper ends of the difficulty classes: errors of a line as a share of its characters. One more class: no text at all."""
+"""Upper ends of the difficulty classes: errors of a line as a share of its characters. One class more: no text."""
 PITCHES = (12.0, 20.0)
 """Ends of the size classes: mean width of a line's characters in pixels of the 32-pixel-high input."""
 NEIGHBOURS = 8
@@ -167,7 +167,11 @@ class NoiseModel:
         return self._pack(_interleave(kept, added) & shown[:, None], read, weights, places, shown)
 
     def _difficulty(
-        self, rng: np.random.Generator, severity: NDArray[np.float64], widths: NDArray[np.float32], real: NDArray[np.bool_]
+        self,
+        rng: np.random.Generator,
+        severity: NDArray[np.float64],
+        widths: NDArray[np.float32],
+        real: NDArray[np.bool_],
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Difficulty class of each line (B,), and which lines have any text."""
         luck = rng.random((3, len(severity)))
@@ -217,8 +221,9 @@ class NoiseModel:
         gaps = np.where(kept[:, 1:], np.diff(centres, axis=1), np.inf)
         edge = np.full((len(kept), 1), np.inf)
         nearest = np.minimum(np.hstack([edge, gaps]), np.hstack([gaps, edge]))
-        widths = np.minimum(np.maximum(NEIGHBOUR_SHARE * nearest, SMALLEST / 512), self._caps[tokens]) * kept
-        return TextArrays(tokens, weights.astype(np.float32), (centres * kept).astype(np.float32), widths.astype(np.float32))
+        widths = np.minimum(np.maximum(NEIGHBOUR_SHARE * nearest, SMALLEST / 512), self._caps[tokens])
+        shares = [(array * kept).astype(np.float32) for array in (centres, widths)]
+        return TextArrays(tokens, weights.astype(np.float32), *shares)
 
 
 def _interleave(first: NDArray, second: NDArray) -> NDArray:
@@ -227,7 +232,7 @@ def _interleave(first: NDArray, second: NDArray) -> NDArray:
 
 
 def find_lookalikes(atlas: NDArray[np.uint8]) -> NDArray[np.int16]:
-    """Ids (n, 8) of the symbols whose bitmaps (n, 48, 48) correlate most with each one's, at 16 x 16 pixels, best first.
+    """Ids (n, 8) of the symbols whose bitmaps (n, 48, 48) correlate most with each one's at 16 x 16 pixels, best first.
 
     At that size a glyph is as blurred as in the lines that the recogniser fails on.
     """

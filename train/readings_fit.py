@@ -105,9 +105,9 @@ def summarise(found: list[list[Aligned]], severities: NDArray[np.float64], alpha
     errors = np.stack([_rates(items) for items in by_level])
     confidence = np.stack([np.stack([_quantiles(items, every, kind) for kind in (0, 1)]) for items in by_level])
     shifts = [np.clip([s for item in every for s in item.shifts[kind]], -FAR, FAR) for kind in (0, 1)]
-    common = np.array([np.mean(item.shifts[1]) for item in every if len(item.shifts[1]) >= 3]).clip(-FAR, FAR)
-    line_shift = float(np.std(common))
-    own = [np.clip(s - np.mean(item.shifts[1]), -FAR, FAR) for item in every if len(item.shifts[1]) >= 3 for s in item.shifts[1]]
+    several = [np.asarray(item.shifts[1]) for item in every if len(item.shifts[1]) >= 3]
+    own = np.concatenate([shift - shift.mean() for shift in several]).clip(-FAR, FAR)
+    line_shift = float(np.std(np.array([shift.mean() for shift in several]).clip(-FAR, FAR)))
     wrong_shift = float(np.sqrt(max(np.var(shifts[0]) - line_shift**2, np.var(own))))
     pairs = [pair for item in every for pair in item.pairs]
     read = [symbol for _, symbol in pairs] + [symbol for item in every for symbol in item.inserted]
@@ -205,7 +205,7 @@ def fit_readings(job: FitJob, out: Path) -> NoiseStats:
 
 
 def degraded_crops(lines: list[PoolLine], severity: float, seed: int) -> list[NDArray[np.uint8]]:
-    """The low-resolution crops (32, width/4, 3) of ``lines``, all three sources of training mixed, as a user has them."""
+    """The low-resolution crops (32, width/4, 3) of ``lines``, all three sources of training mixed, as uint8."""
     generator = torch.Generator().manual_seed(seed * 1000 + round(severity * 100))
     crops = []
     for start in range(0, len(lines), 16):
@@ -223,6 +223,6 @@ def _log_severity(severity: float, items: list[Aligned]) -> None:
     right = np.mean([item.difficulty == 0 for item in items])
     nothing = np.mean([item.difficulty == len(DIFFICULTIES) for item in items])
     log.info(
-        "severity %.2f: lines right %.3f, without text %.3f; a character: substituted %.3f, deleted %.3f, inserted %.3f",
+        "severity %.2f: lines right %.3f, without text %.3f; characters substituted %.3f, deleted %.3f, inserted %.3f",
         severity, right, nothing, *operations,
     )
