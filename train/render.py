@@ -113,7 +113,12 @@ def render_line(rng: np.random.Generator, assets: RenderAssets, spec: RenderSpec
         placed = _place(rng, spec, row, aspect)
         image = _colour(rng, assets, spec, placed)
         return RenderedLine(
-            image, text, placed.centres / image.shape[1], placed.widths / image.shape[1], face.family, kind
+            image,
+            text,
+            np.clip(placed.centres / image.shape[1], 0, 1),
+            placed.widths / image.shape[1],
+            face.family,
+            kind,
         )
     raise InputError(f"no font has the characters of {spec.text or 'the texts drawn'!r}")
 
