@@ -205,7 +205,7 @@ def _preset(data: Any, where: Path) -> Preset:
 
 def _build(kind: Any, data: Any) -> Any:
     """An instance of the annotation ``kind`` from JSON data: nested dataclasses, tuples, optionals and plain values."""
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         hints = get_type_hints(kind)
         unknown = set(data) - {field.name for field in fields(kind)}
         if unknown:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import secrets
+import stat
 import struct
 import warnings
 import zlib
@@ -48,22 +49,23 @@ def load_image(path: Path) -> NDArray[np.uint8]:
 
     :raises InputError: not there, empty, no picture in a known format, too large, damaged or cut short.
     """
-    if path.is_dir():
-        raise InputError("is a folder, not a picture")
     try:
-        if path.stat().st_size == 0:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError("is no file")
+        if status.st_size == 0:
             raise InputError("is empty")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # the size is checked below, oddities of metadata do no harm
             with Image.open(path, formats=FORMATS) as picture:
                 return _decode(picture)
     except UnidentifiedImageError as error:
         raise InputError(f"is no picture in a known format ({', '.join(FORMATS)})") from error
-    except (FileNotFoundError, PermissionError) as error:
-        raise InputError(f"cannot be opened: {error.strerror}") from error
     except MemoryError as error:
         raise InputError("does not fit in memory") from error
     except _DAMAGED as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise InputError(f"cannot be read: {error.strerror}") from error
         raise InputError(f"is damaged or cut short: {error}") from error
 
 
@@ -108,7 +110,7 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
 
     :raises InputError: the folder cannot be made or written to.
     """
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as stream:
@@ -119,7 +121,8 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def save_png(path: Path, image: NDArray[np.uint8]) -> None:

@@ -96,6 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TextSRError as error:
         _say(str(error))
         return MISUSED if isinstance(error, InputError) else FAILED
+    except OSError as error:
+        _say(str(error))
+        return FAILED
     except KeyboardInterrupt:
         _say("interrupted; what was finished is kept")
         return INTERRUPTED
@@ -119,13 +122,18 @@ def _run(options: argparse.Namespace) -> int:
     return 0 if reported and done == len(records) else FAILED
 
 
+def _line(record: dict[str, Any]) -> bytes:
+    """One JSON line; what of a file's name is no Unicode is escaped."""
+    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
 def _report(records: Sequence[dict[str, Any]], path: Path | None) -> bool:
     """Writes the report where one is asked for; False, and a line on standard error, when that fails."""
     if path is None:
         return True
     try:
         with atomic(path) as stream:
-            stream.writelines(json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in records)
+            stream.writelines(_line(record) for record in records)
     except InputError as error:
         _say(str(error))
         return False

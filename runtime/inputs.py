@@ -139,7 +139,7 @@ def read_texts(value: str | None, items: Sequence[Item]) -> list[LineText | None
     if value is None:
         return [None] * len(items)
     if not value.lower().endswith(".tsv"):
-        if len(items) > 1:
+        if value and len(items) > 1:
             raise InputError(f"--text {value!r} is one line's text, but there are {len(items)} pictures: give a .tsv")
         return [LineText(value)] * len(items)
     rows = _rows(Path(value))

@@ -1,0 +1,118 @@
+"""Readers: PP-OCRv6 against rapidocr's own pipeline, CTC decoding, TransOCR's loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtime.recognizer import NARROWEST, PPOCRReader, bilinear, find_model, padded_width, prepare
+from runtime.transocr import LONGEST, TransOCRReader
+from tests.runtime.helpers import StubExecutor, draw_line, stub_bundle
+from textsr.errors import BundleError, InputError
+
+LINES = [draw_line("Hello 42"), draw_line("The quick brown fox jumps over it", 40, 620), draw_line("ABC", 60, 140)]
+
+
+@pytest.fixture(scope="module")
+def reader() -> PPOCRReader:
+    if find_model() is None:
+        pytest.skip("rapidocr is not installed")
+    return PPOCRReader(threads=1)
+
+
+def test_lines_are_read(reader: PPOCRReader) -> None:
+    readings = reader.read(LINES)
+    assert [reading.text for reading in readings] == ["Hello 42", "The quick brown fox jumps over it", "ABC"]
+    for reading in readings:
+        assert min(reading.confidences) > 0.5
+        assert list(reading.centres) == sorted(reading.centres)
+    assert readings[2].centres[2] < 0.95
+
+
+def test_a_reading_does_not_depend_on_the_batch(reader: PPOCRReader) -> None:
+    together = reader.read([*LINES, *LINES])
+    for line, reading in zip(LINES, together[3:], strict=True):
+        alone = reader.read([line])[0]
+        assert alone.text == reading.text
+        assert np.allclose(alone.confidences, reading.confidences, atol=1e-4)
+        assert alone.centres == reading.centres
+
+
+def test_as_rapidocr_prepares(reader: PPOCRReader) -> None:
+    cv2 = pytest.importorskip("cv2", exc_type=ImportError)
+    for line in LINES:
+        width = padded_width(*line.shape[:2])
+        array, used = prepare(line, width)
+        theirs = cv2.resize(line[:, :, ::-1], (used, 48)).astype(np.float32).transpose(2, 0, 1) / 127.5 - 1
+        assert np.abs(array[:, :, :used] - theirs).max() < 1.5 / 127.5
+        assert (array[:, :, used:] == 0).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (48, 20000)])
+def test_extreme_sizes(reader: PPOCRReader, size: tuple[int, int]) -> None:
+    assert len(reader.read([np.full((*size, 3), 128, np.uint8)])) == 1
+
+
+def test_blank_pictures_read_as_nothing(reader: PPOCRReader) -> None:
+    assert reader.read([np.full((48, 200, 3), 255, np.uint8)])[0].text == ""
+    assert reader.read([]) == []
+
+
+def test_ctc_decoding(reader: PPOCRReader) -> None:
+    a, b = reader.classes.index("A"), reader.classes.index("B")
+    steps = np.zeros((10, len(reader.classes)), np.float32)
+    for step, (symbol, probability) in enumerate(
+        [(0, 1), (a, 0.6), (a, 0.9), (0, 1), (a, 0.8), (b, 0.7), (0, 1), (0, 1), (0, 1), (0, 1)]
+    ):
+        steps[step, symbol] = probability
+    reading = reader.decode(steps, share=0.8)
+    assert reading.text == "AAB"
+    assert np.allclose(reading.confidences, [0.9, 0.8, 0.7])
+    assert np.allclose(reading.centres, [2 / 8, 4.5 / 8, 5.5 / 8])
+
+
+def test_widths() -> None:
+    assert padded_width(48, 10) == NARROWEST
+    assert padded_width(48, 321) == 352
+    assert bilinear(np.full((3, 5, 3), 7, np.uint8), 48, 100).shape == (48, 100, 3)
+
+
+def test_without_rapidocr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.recognizer.find_model", lambda: None)
+    with pytest.raises(InputError, match=r"\[ocr\]"):
+        PPOCRReader()
+
+
+class Spelling(StubExecutor):
+    """Says "ab" for dark pictures and never ends for light ones."""
+
+    def recognizer_encoder(self, image: Any) -> dict[str, Any]:
+        return {"features": image.mean(axis=(1, 2, 3))}
+
+    def recognizer_step(self, features: Any, prefix: Any) -> dict[str, Any]:
+        place = prefix.shape[1] - 1
+        probabilities = np.full((len(prefix), 97), 0.001, np.float32)
+        for row, light in enumerate(features):
+            symbol = 1 if light > 0 else [1, 2, 96][min(place, 2)]
+            probabilities[row, symbol] = 0.9 - 0.1 * min(place, 2)
+        return {"probabilities": probabilities}
+
+
+def test_transocr_reads_until_its_end() -> None:
+    symbols = [chr(ord("a") + i) for i in range(95)]
+    graphs: Mapping[str, Any] = dict.fromkeys(("recognizer_encoder", "recognizer_step"))
+    bundle = replace(stub_bundle(), graphs=graphs, manifest={"recognizer_symbols": symbols})
+    reader = TransOCRReader(bundle, Spelling(), batch_size=2)
+    dark, light = np.zeros((20, 50, 3), np.uint8), np.full((20, 50, 3), 255, np.uint8)
+    readings = reader.read([dark, light, dark])
+    assert [reading.text for reading in readings] == ["ab", "a" * LONGEST, "ab"]
+    assert np.allclose(readings[0].confidences, [0.9, 0.8])
+    assert readings[0].centres == (0.25, 0.75)
+    with pytest.raises(BundleError, match="95 symbols"):
+        TransOCRReader(replace(bundle, manifest={}), Spelling())
+    with pytest.raises(BundleError, match="lacks its graphs"):
+        TransOCRReader(replace(bundle, graphs={}), Spelling())
