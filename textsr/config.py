@@ -152,14 +152,14 @@ COMPACT = Preset(
         mid_attention=False,
     ),
     unet=UNetConfig(
-        latent_channels=8, model_channels=64, channel_mult=(1, 2, 3, 4), num_res_blocks=1, swin_levels=(1, 2, 3),
-        swin_embed_dim=128, mlp_ratio=2, norm_groups=16, context_dim=96, glyph_channels=16,
+        latent_channels=8, model_channels=48, channel_mult=(1, 2, 2, 3), num_res_blocks=1, swin_levels=(2, 3),
+        swin_embed_dim=96, mlp_ratio=2, norm_groups=16, context_dim=64, context_head_dim=16, glyph_channels=16,
     ),
     mom=MoMConfig(
-        token_dim=96, context_dim=96, depth=2, heads=4, head_dim=32, image_channels=16, image_res_blocks=1,
+        token_dim=64, context_dim=64, depth=2, heads=4, head_dim=16, image_channels=16, image_res_blocks=1,
         image_heads=2, norm_groups=8, latent_scale=1.0, unused_head=False,
     ),
-    tdm=TDMConfig(dim=96, depth=3, heads=4, local_heads=2),
+    tdm=TDMConfig(dim=64, depth=2, heads=4, local_heads=2),
     glyph=GlyphConfig(),
 )
 

@@ -94,7 +94,7 @@ class Trainer:
     def __init__(self, stage: Stage, cfg: TrainConfig) -> None:
         self.stage, self.cfg = stage, cfg
         self.device = pick_device(cfg.device)
-        self.optimizer = torch.optim.AdamW(stage.model.parameters(), lr=cfg.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(stage.model.parameters(), lr=cfg.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
         self.ema = ModelEmaV3(stage.model, decay=cfg.ema_decay, use_warmup=True)
         self.at = Progress()
         self.curves: list[dict[str, float]] = []
