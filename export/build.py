@@ -12,9 +12,10 @@ from typing import Any
 import onnx
 from tqdm import tqdm
 
-from export import parity
 from export.folder import digests, replacing, write_manifest
 from export.manifest import describe
+from export.parity import measure
+from export.report import ParityReport
 from export.trace import EXPORT_BATCH, TracedGraph, io_spec, trace
 from export.weights import PRECISIONS, WEIGHTS, attach, layout, round_weights, save_weights
 from runtime.bundle import MANIFEST, SHIPPED, Bundle
@@ -63,11 +64,11 @@ def build_bundle(
     with replacing(Path(out)) as folder:
         specs = write_graphs(folder, traced or trace_graphs(model), model, precision, metadata)
         files = digests(folder)
-        described = {"graphs": specs, "precision": precision, "files": files, "metadata": metadata}
-        write_manifest(folder, describe(config, **described, parity=None))
-        report = parity.measure(Bundle.open(folder, verify=False), model)
+        manifest = describe(config, graphs=specs, precision=precision, files=files, metadata=metadata)
+        write_manifest(folder, manifest)
+        report = measure(Bundle.open(folder), model)
         report.require()
-        write_manifest(folder, describe(config, **described, parity=report.to_json()))
+        write_manifest(folder, {**manifest, "parity": report.to_json()})
     return Path(out)
 
 
@@ -95,7 +96,8 @@ def write_graphs(
         path = folder / f"{name}.onnx"
         path.write_bytes(attach(graph, stored).SerializeToString(deterministic=True))
         if path.stat().st_size > GRAPH_LIMIT:
-            raise EngineError(f"graph {name} has {path.stat().st_size} bytes, more than {GRAPH_LIMIT}: it holds weights")
+            size = path.stat().st_size
+            raise EngineError(f"graph {name} has {size} bytes, more than {GRAPH_LIMIT}: it holds weights")
         try:
             onnx.checker.check_model(path, full_check=True)
         except onnx.checker.ValidationError as error:
@@ -106,11 +108,13 @@ def write_graphs(
 
 def _open(config: Preset, checkpoint: Path | None, seed: int) -> tuple[Model, dict[str, str]]:
     """The model and what its checkpoint says of itself."""
+    if checkpoint is None and config.name not in RANDOM_PRESETS:
+        raise InputError(f"preset {config.name} needs --checkpoint: random weights are for {min(RANDOM_PRESETS)} only")
+    model = load_model(checkpoint, config, seed)
+    assert isinstance(model, Model)
     if checkpoint is None:
-        if config.name not in RANDOM_PRESETS:
-            raise InputError(f"preset {config.name} needs --checkpoint: random weights are for {min(RANDOM_PRESETS)} only")
-        return load_model(None, config, seed), {"weights": "random", "seed": str(seed)}
-    return load_model(checkpoint, config), read_metadata(checkpoint)
+        return model, {"weights": "random", "seed": str(seed)}
+    return model, read_metadata(checkpoint)
 
 
 def shipped_weights(preset: str) -> Path | None:
@@ -126,9 +130,13 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--preset", default="compact", choices=sorted(PRESETS), help="default: compact")
     parser.add_argument("--precision", default="fp32", choices=PRECISIONS, help="how weights are stored; default: fp32")
-    parser.add_argument("--checkpoint", type=Path, metavar="W",
-                        help="safetensors file; default: the weights shipped for the preset, random ones for tiny")
-    parser.add_argument("--out", type=Path, default=Path("build"), metavar="DIR", help="the bundle's folder; default: build")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="W",
+        help="safetensors file; default: the weights shipped for the preset, random ones for tiny",
+    )
+    parser.add_argument("--out", type=Path, default=Path("build"), metavar="DIR", help="default: build")
     parser.add_argument("--seed", type=int, default=0, help="of random weights; default: 0")
     return parser.parse_args(argv)
 
@@ -139,12 +147,14 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     checkpoint = args.checkpoint or shipped_weights(args.preset)
     try:
-        out = build_bundle(preset=args.preset, checkpoint=checkpoint, out=args.out, precision=args.precision, seed=args.seed)
+        out = build_bundle(
+            preset=args.preset, checkpoint=checkpoint, out=args.out, precision=args.precision, seed=args.seed
+        )
     except TextSRError as error:
         sys.stderr.write(f"export.build: {error}\n")
         return 1
     bundle = Bundle.open(out, verify=False)
-    sys.stdout.write(parity.ParityReport.from_json(bundle.manifest["parity"]).table() + "\n\n")
+    sys.stdout.write(ParityReport.from_json(bundle.manifest["parity"]).table() + "\n\n")
     for path in sorted(out.iterdir()):
         sys.stdout.write(f"{path.stat().st_size / 1024:10.1f} KiB  {path.name}\n")
     sys.stdout.write(f"{out / MANIFEST} written: preset {args.preset}, weights in {args.precision}\n")

@@ -33,7 +33,8 @@ def check_target(out: Path) -> None:
     if known is None:
         raise InputError(f"{out}: holds files but is not a bundle, so it is not overwritten; give another --out")
     if found - known:
-        raise InputError(f"{out}: holds {min(found - known)}, which is not of its bundle; move it away or give another --out")
+        foreign = min(found - known)
+        raise InputError(f"{out}: holds {foreign}, which is not of its bundle; move it away or give another --out")
 
 
 @contextmanager

@@ -26,9 +26,8 @@ def describe(
     precision: str,
     files: Mapping[str, str],
     metadata: Mapping[str, str],
-    parity: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """The object that bundle.json holds; `runtime.bundle` reads it.
+    """The object that bundle.json holds, parity still to be filled in; `runtime.bundle` reads it.
 
     :param graphs: by name, each with ``file``, ``inputs`` and ``outputs``.
     :param files: SHA-256 by file name.
@@ -54,7 +53,7 @@ def describe(
         },
         "graphs": dict(graphs),
         "files": dict(files),
-        "parity": parity,
+        "parity": None,
         "provenance": provenance(metadata),
         "alphabet": _alphabet(preset),
     }
@@ -91,7 +90,7 @@ def _alphabet(preset: Preset) -> dict[str, Any]:
 
 
 def _recognizer_symbols(preset: Preset, metadata: Mapping[str, str]) -> list[str]:
-    """TransOCR's classes but start and end: from the checkpoint; without any, printable ASCII if that is their number."""
+    """TransOCR's classes but start and end: from the checkpoint, else printable ASCII if that is their number."""
     assert preset.transocr is not None
     count = preset.transocr.classes - 2
     printable = "".join(sorted(set(string.printable) - set(string.whitespace))) + " "

@@ -81,23 +81,32 @@ def _is_weight(tensor: Tensor) -> bool:
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
     """All parameters and buffers, shared ones under each of their names."""
-    return {**dict(module.named_parameters(remove_duplicate=False)),
-            **dict(module.named_buffers(remove_duplicate=False))}
+    return {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
 
 
 def _export(name: str, module: Graph, inputs: Mapping[str, NDArray[Any]]) -> ir.Model:
     symbols = {symbol: torch.export.Dim(symbol, min=1, max=4096) for symbol in ("B", "L")}
     shapes: tuple[Any, ...] = tuple(
-        {axis: symbols[symbol] for axis, symbol in free_axes(key).items()} or None for key in module.inputs)
+        {axis: symbols[symbol] for axis, symbol in free_axes(key).items()} or None for key in module.inputs
+    )
     if any(kind.kind is kind.VAR_POSITIONAL for kind in inspect.signature(module.forward).parameters.values()):
         shapes = (shapes,)  # "*arrays" is one parameter
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                module.eval(), tuple(torch.from_numpy(inputs[key]) for key in module.inputs), dynamo=True,
-                optimize=False, opset_version=OPSET, input_names=list(module.inputs),
-                output_names=list(module.outputs), dynamic_shapes=shapes, verbose=False,
+                module.eval(),
+                tuple(torch.from_numpy(inputs[key]) for key in module.inputs),
+                dynamo=True,
+                optimize=False,
+                opset_version=OPSET,
+                input_names=list(module.inputs),
+                output_names=list(module.outputs),
+                dynamic_shapes=shapes,
+                verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
         raise EngineError(f"graph {name} cannot be exported to ONNX: {error}") from error

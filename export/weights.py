@@ -21,8 +21,13 @@ from textsr.errors import EngineError, InputError
 WEIGHTS = "weights.safetensors"
 PRECISIONS = ("fp32", "fp16")
 _TYPES = {
-    "F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16, "U8": TensorProto.UINT8, "I64": TensorProto.INT64,
-    "I32": TensorProto.INT32, "BOOL": TensorProto.BOOL, "F64": TensorProto.DOUBLE,
+    "F32": TensorProto.FLOAT,
+    "F16": TensorProto.FLOAT16,
+    "U8": TensorProto.UINT8,
+    "I64": TensorProto.INT64,
+    "I32": TensorProto.INT32,
+    "BOOL": TensorProto.BOOL,
+    "F64": TensorProto.DOUBLE,
 }
 
 
@@ -51,14 +56,16 @@ def round_weights(model: nn.Module, precision: str) -> None:
                 continue
             stored = tensor.half() if precision == "fp16" else tensor.float()
             if not torch.isfinite(stored).all():
-                raise InputError(f"weight {name} is not finite in {precision}: it reaches {tensor.abs().max().item():g}")
+                reached = tensor.abs().max().item()
+                raise InputError(f"weight {name} is not finite in {precision}: it reaches {reached:g}")
             tensor.copy_(stored)
 
 
 def save_weights(model: nn.Module, path: Path, precision: str, metadata: Mapping[str, str]) -> None:
-    """Write the checkpoint: floating-point tensors in ``precision``, the others as they are. Same content, same bytes."""
+    """Write the checkpoint: floating-point tensors in ``precision``, the others as they are. Repeatable."""
     save_model(model, path, metadata, dtype=torch.float16 if precision == "fp16" else torch.float32)
     _sort_metadata(path)
+    path.chmod(0o644)  # safetensors writes for the owner alone
 
 
 def _sort_metadata(path: Path) -> None:
@@ -80,9 +87,14 @@ def layout(path: Path) -> dict[str, StoredTensor]:
         (size,) = struct.unpack("<Q", stream.read(8))
         header = json.loads(stream.read(size))
     return {
-        name: StoredTensor(_TYPES[entry["dtype"]], tuple(entry["shape"]), 8 + size + entry["data_offsets"][0],
-                           entry["data_offsets"][1] - entry["data_offsets"][0])
-        for name, entry in header.items() if name != "__metadata__"
+        name: StoredTensor(
+            _TYPES[entry["dtype"]],
+            tuple(entry["shape"]),
+            8 + size + entry["data_offsets"][0],
+            entry["data_offsets"][1] - entry["data_offsets"][0],
+        )
+        for name, entry in header.items()
+        if name != "__metadata__"
     }
 
 
@@ -124,5 +136,6 @@ def inline_bytes(model: onnx.ModelProto) -> int:
     """Bytes of the initializers that lie in the graph itself."""
     return sum(
         int(np.prod(tensor.dims)) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-        for tensor in model.graph.initializer if tensor.data_location != TensorProto.EXTERNAL
+        for tensor in model.graph.initializer
+        if tensor.data_location != TensorProto.EXTERNAL
     )
