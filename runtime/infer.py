@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     _check(options)
-    found = collect(options.inputs)
+    found = collect(options.inputs, options.out)
     check_outputs(found.items, options.out, compare=options.compare, overwrite=options.overwrite)
     texts = read_texts(options.text, found.items)
     records = [_failure(name, reason) for name, reason in found.failures]

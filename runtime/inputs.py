@@ -42,18 +42,17 @@ class Found:
     failures: list[tuple[str, str]] = field(default_factory=list)
 
 
-def collect(inputs: Sequence[str]) -> Found:
+def collect(inputs: Sequence[str], out: Path | None = None) -> Found:
     """The pictures that ``inputs`` name, in the order given, folders and globs sorted by name.
 
     A file is taken whatever it is called, a folder is searched with its subfolders for pictures by suffix, and
-    what exists under its very name is no glob. Hidden files and folders are left out of searches. A picture that
-    several inputs name in the same way counts once.
+    what exists under its very name is no glob. Hidden files and folders are left out of searches, and so is
+    the folder ``out`` of earlier results. A picture that several inputs name in the same way counts once.
     """
     found = Found()
     seen: set[tuple[Path, PurePath]] = set()
     for given in inputs:
-        items = list(_expand(given, found))
-        for item in items:
+        for item in _expand(given, found, out):
             key = (Path(os.path.abspath(item.path)), item.relative)
             if key not in seen:
                 seen.add(key)
@@ -61,49 +60,55 @@ def collect(inputs: Sequence[str]) -> Found:
     return found
 
 
-def _expand(given: str, found: Found) -> Iterator[Item]:
+def _expand(given: str, found: Found, out: Path | None) -> Iterator[Item]:
     path = Path(given)
     if path.is_dir():
-        yield from _search(path, given, found)
+        yield from _search(path, given, found, out)
     elif path.exists() or path.is_symlink():
         yield Item(path, PurePath(path.stem or path.name))
     elif _MAGIC & set(given):
-        yield from _match(given, found)
+        yield from _match(given, found, out)
     else:
         found.failures.append((given, "is not there"))
 
 
-def _search(folder: Path, given: str, found: Found) -> Iterator[Item]:
+def _search(folder: Path, given: str, found: Found, out: Path | None) -> Iterator[Item]:
     count = 0
-    for path in _walk(folder, found):
+    for path in _walk(folder, found, os.path.abspath(out) if out is not None else ""):
         count += 1
         yield Item(path, path.relative_to(folder).with_suffix(""))
     if not count:
         found.failures.append((given, f"no picture in this folder ({', '.join(sorted(SUFFIXES))})"))
 
 
-def _walk(folder: Path, found: Found) -> Iterator[Path]:
+def _walk(folder: Path, found: Found, out: str) -> Iterator[Path]:
     def unreadable(error: OSError) -> None:
         found.failures.append((str(error.filename), f"cannot be searched: {error.strerror}"))
 
     for parent, folders, names in os.walk(folder, onerror=unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and os.path.abspath(os.path.join(parent, name)) != out
+        )
         for name in sorted(names):
             if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
                 yield Path(parent, name)
 
 
-def _match(pattern: str, found: Found) -> Iterator[Item]:
+def _match(pattern: str, found: Found, out: Path | None) -> Iterator[Item]:
     """Files that a glob matches; their names keep the path below the last folder before the first wildcard."""
     parts = Path(pattern).parts
     fixed = next(place for place, part in enumerate(parts) if _MAGIC & set(part))
     root = Path(*parts[:fixed]) if fixed else Path()
     files = [Path(name) for name in sorted(glob.glob(pattern, recursive=True)) if Path(name).is_file()]
-    files = [path for path in files if path.suffix.lower() in SUFFIXES]
+    files = [path for path in files if path.suffix.lower() in SUFFIXES and not _below(path, out)]
     if not files:
         found.failures.append((pattern, "matches no picture"))
     for path in files:
         yield Item(path, path.relative_to(root).with_suffix(""))
+
+
+def _below(path: Path, folder: Path | None) -> bool:
+    return folder is not None and Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
 def check_outputs(items: Iterable[Item], folder: Path, *, compare: bool, overwrite: bool) -> None:

@@ -33,6 +33,11 @@ def test_names_of_results(tree: Path) -> None:
     assert outputs("in", "in/a.png", "in/../in/a.png") == outputs("in")
 
 
+def test_earlier_results_are_no_inputs(tree: Path) -> None:
+    items = collect(["."], Path("in/sub")).items
+    assert [item.path.name for item in items] == ["a.png"]
+
+
 def test_a_file_with_wildcards_in_its_name_is_itself(tree: Path) -> None:
     (tree / "in" / "a[1].png").write_bytes(b"x")
     assert outputs("in/a[1].png") == ["out/a[1].png"]
