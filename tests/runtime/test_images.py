@@ -136,9 +136,13 @@ def test_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
     assert (load_image(target) == draw_line()).all()
     before = target.read_bytes()
 
-    with pytest.raises(KeyboardInterrupt), atomic(target) as stream:
-        stream.write(b"half")
-        raise KeyboardInterrupt
+    def write_half() -> None:
+        with atomic(target) as stream:
+            stream.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
     assert target.read_bytes() == before
     assert [path.name for path in target.parent.iterdir()] == ["out.png"]
 
