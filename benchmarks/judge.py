@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,8 @@ from textsr.errors import InputError
 PACKAGE = "rapidocr-onnxruntime"
 
 
-class Reader(Protocol):
-    """What tells how readable a line is."""
-
-    def __call__(self, image: NDArray[np.uint8]) -> str:
-        """The text of an RGB line (h, w, 3) uint8."""
+Reader = Callable[[NDArray[np.uint8]], str]
+"""What tells how readable a line is: the text of an RGB line (h, w, 3) uint8."""
 
 
 class Judge:

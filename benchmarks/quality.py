@@ -175,9 +175,10 @@ def report(scores: list[Score], names: Sequence[str], notes: Sequence[str], out:
     """Text for the terminal; writes ``quality.json`` into ``out``."""
     comparisons = [compare(scores, name) for name in names if name not in (BASE, "HR")]
     text = "\n".join([*notes, "", table(scores, names), "", *(item.text() for item in comparisons)])
+    groups = {name: [score for score in scores if score.method == name] for name in names}
     summary = {
-        name: {figure: asdict(bootstrap([getattr(s, figure) for s in scores if s.method == name])) for figure in FIGURES}
-        for name in names
+        name: {figure: asdict(bootstrap([getattr(score, figure) for score in group])) for figure in FIGURES}
+        for name, group in groups.items()
     }
     data = {"notes": list(notes), "summary": summary, "comparisons": [asdict(item) for item in comparisons],
             "lines": [asdict(score) for score in scores]}  # fmt: skip
@@ -221,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = testset.entries(options.testset)[: options.lines]
     notes = [
         f"judge: {judge.name}; {NORMALISATION}", testset.check(found),
-        f"bundle {options.bundle}, seed {options.seed}, steps {options.steps or 'all'}; means with 95% bootstrap intervals",
+        f"bundle {options.bundle}, seed {options.seed}, steps {options.steps or 'all'}; means [95% intervals]",
     ]
     sys.stdout.write(report(scores, [*names, "HR"], notes, options.out) + "\n")
     for name in names[1:]:
