@@ -90,6 +90,8 @@ class Restorer:
         :raises InputError: an option is out of range. A bad image raises nothing: its result says why.
         :raises EngineError: a graph failed.
         """
+        if isinstance(images, np.ndarray) and images.ndim != 4:
+            raise InputError("images is one array: give a list of pictures")
         options = Options(seed, steps, text_sampler, batch_size, scale)
         self.check(options)
         if texts is not None and len(texts) != len(images):

@@ -9,11 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsr.errors import InputError
-from textsr.fit import resample
+from textsr.fit import resample_uint8
 from textsr.reading import LineReading, spread
-
-COLUMNS = 1024
-"""Columns enlarged at a time."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +86,4 @@ def enlarged(image: object, scale: float) -> NDArray[np.uint8]:
     planes = image[:, :, None] if image.ndim == 2 else image
     rgb = planes[:, :, :3] if planes.shape[2] >= 3 else np.repeat(planes[:, :, :1], 3, axis=2)
     height, width = (max(1, round(side * scale)) for side in rgb.shape[:2])
-    wide = resample(rgb, rgb.shape[0], width)
-    shown = np.empty((height, width, 3), dtype=np.uint8)
-    for left in range(0, width, COLUMNS):  # by columns, so that a huge picture needs no huge float arrays
-        tall = resample(wide[:, left : left + COLUMNS], height, min(COLUMNS, width - left))
-        shown[:, left : left + COLUMNS] = np.clip(np.rint(tall), 0, 255)
-    return shown
+    return resample_uint8(rgb, height, width, lambda part: np.clip(np.rint(part), 0, 255).astype(np.uint8))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,9 @@ from PIL import Image
 from textsr.config import SCALE, Preset
 from textsr.errors import InputError
 from textsr.resize import bicubic_resize
+
+COLUMNS = 1024
+"""Columns of a result made at a time."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +77,7 @@ def unfit_line(image: NDArray[np.float32], line: FittedLine, scale: float = SCAL
     if image.shape != (line.place.height, line.place.width, 3):
         raise InputError(f"the line was fitted for {(line.place.height, line.place.width, 3)}, not {image.shape}")
     height, width = (max(1, round(side * scale)) for side in line.size)
-    whole = resample(image[:, : line.place.columns], height, width)
-    return to_uint8(whole)
+    return resample_uint8(image[:, : line.place.columns], height, width, to_uint8)
 
 
 def to_uint8(image: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -99,6 +102,21 @@ def resample(image: NDArray[np.uint8] | NDArray[np.float32], height: int, width:
         planes = [_shrink(image[..., channel], *smaller) for channel in range(image.shape[2])]
         image = np.stack(planes, axis=-1)
     return bicubic_resize(np.asarray(image, dtype=np.float32), height, width)
+
+
+def resample_uint8(
+    image: NDArray[np.uint8] | NDArray[np.float32],
+    height: int,
+    width: int,
+    finish: Callable[[NDArray[np.float32]], NDArray[np.uint8]],
+) -> NDArray[np.uint8]:
+    """`resample`, then ``finish`` to uint8; by columns, so that a huge result needs no huge float arrays."""
+    wide = resample(image, image.shape[0], width)
+    whole = np.empty((height, width, image.shape[2]), dtype=np.uint8)
+    for left in range(0, width, COLUMNS):
+        part = wide[:, left : left + COLUMNS]
+        whole[:, left : left + COLUMNS] = finish(resample(part, height, part.shape[1]))
+    return whole
 
 
 def _shrink(plane: NDArray[np.uint8] | NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -151,6 +153,20 @@ def test_empty_list_and_empty_batches() -> None:
 def test_options_out_of_range(options: dict[str, float]) -> None:
     with pytest.raises(InputError):
         stub_restorer()([draw_line()], **options)  # type: ignore[arg-type]
+
+
+def test_one_picture_is_no_list() -> None:
+    with pytest.raises(InputError, match="list"):
+        stub_restorer()(draw_line())  # type: ignore[arg-type]
+
+
+def test_a_large_picture_needs_no_huge_arrays() -> None:
+    image = np.full((500, 4000, 3), 90, np.uint8)
+    tracemalloc.start()
+    result = stub_restorer()([image], steps=1)[0]
+    assert result.image.shape == (2000, 16000, 3)
+    assert tracemalloc.get_traced_memory()[1] < 3 * result.image.nbytes
+    tracemalloc.stop()
 
 
 def test_texts_of_another_length() -> None:
