@@ -86,10 +86,10 @@ def test_recogniser_input_is_bgr_scaled_and_padded(recognizer: RecognizerLoss) -
     image = torch.full((1, 3, 128, 512), -1.0)
     image[:, 0] = 1.0
     x = recognizer.prepare(image, torch.tensor([0.25]))
-    assert x.shape == (1, 3, 48, 320)
+    assert x.shape == (1, 3, 48, 256)
     torch.testing.assert_close(x[0, :, 0, 0], torch.tensor([-1.0, -1.0, 1.0]))
-    assert x[..., 80:].abs().max() == 0
-    assert x[..., :80].abs().min() > 0.999
+    assert x[..., 64:].abs().max() == 0
+    assert x[..., :64].abs().min() > 0.999
 
 
 def test_perceptual_distance(perceptual: PerceptualLoss) -> None:
