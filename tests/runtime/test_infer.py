@@ -186,6 +186,7 @@ def test_the_whole_path_from_a_shell(tiny_bundle: Path, tmp_path: Path) -> None:
     assert done.stdout == ""
     assert load_image(tmp_path / "out" / "a.png").shape == (96, 480, 3)
     assert np.array_equal(load_image(tmp_path / "a.png"), draw_line())
-    wrong = subprocess.run([*command[:-4], "--bundle", "absent"], cwd=ROOT, capture_output=True, text=True, check=False)
+    command[command.index(str(tiny_bundle))] = "absent"
+    wrong = subprocess.run([*command, "--overwrite"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert wrong.returncode == 1
     assert "no bundle 'absent'" in wrong.stderr
