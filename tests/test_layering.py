@@ -68,7 +68,9 @@ def test_the_torch_free_part_imports_no_torch() -> None:
 
 
 def test_nothing_imports_the_tests() -> None:
-    wrong = [path for package in PACKAGES for path in sources(package) for name in imported(path) if name.startswith("tests")]
+    wrong = [
+        path for package in PACKAGES for path in sources(package) for name in imported(path) if name.startswith("tests")
+    ]
     assert not wrong
 
 
