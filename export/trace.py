@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnx_ir.passes.common
 import torch
 from numpy.typing import NDArray
 from onnxscript import optimizer
@@ -63,7 +64,7 @@ def trace(name: str, module: Graph, inputs: Mapping[str, NDArray[Any]], state: M
     program = _export(name, module, inputs)
     weights = _promote_weights(program.graph, local)
     _forget_origin(program.graph)
-    optimizer.optimize_ir(program, input_size_limit=FOLD_LIMIT // 4, output_size_limit=FOLD_LIMIT // 4)
+    _fold(program)
     model = _sanitize(ir.to_proto(program))
     kept = _drop_unused(model, weights)
     logger.info("%s: %d nodes, %d weights", name, len(model.graph.node), len(kept))
@@ -143,6 +144,19 @@ def _forget_origin(graph: ir.Graph) -> None:
             value.metadata_props.clear()
     for value in (*graph.inputs, *graph.initializers.values()):
         value.metadata_props.clear()
+
+
+def _fold(program: ir.Model) -> None:
+    """Fold constants up to `FOLD_LIMIT`, drop casts to the same type and other idle nodes, share what is computed twice.
+
+    Folding by itself first is for speed: the rewriter's time grows with the square of the nodes.
+    """
+    limit = FOLD_LIMIT // 4  # in elements
+    optimizer.fold_constants(program, input_size_limit=limit, output_size_limit=limit)
+    ir.passes.common.RemoveUnusedNodesPass()(program)
+    ir.passes.common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(program)
+    ir.passes.common.CommonSubexpressionEliminationPass()(program)
+    optimizer.optimize_ir(program, num_iterations=1, input_size_limit=limit, output_size_limit=limit)
 
 
 def _sanitize(model: onnx.ModelProto) -> onnx.ModelProto:
