@@ -147,7 +147,7 @@ def _forget_origin(graph: ir.Graph) -> None:
 
 
 def _fold(program: ir.Model) -> None:
-    """Fold constants up to `FOLD_LIMIT`, drop casts to the same type and other idle nodes, share what is computed twice.
+    """Fold constants up to `FOLD_LIMIT`, drop idle nodes (casts to the same type), share what is computed twice.
 
     Folding by itself first is for speed: the rewriter's time grows with the square of the nodes.
     """
