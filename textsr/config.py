@@ -21,7 +21,7 @@ class VQGANConfig:
     ch: int = 128
     ch_mult: tuple[int, ...] = (1, 2, 4)
     num_res_blocks: int = 2
-    norm_groups: int = 32
+    norm_groups: int = 32  # 0: no normalisation, as in networks made for super-resolution
     mid_attention: bool = True
 
 
@@ -148,7 +148,7 @@ PAPER = Preset(name="paper", fit="stretch", transocr=TransOCRConfig())
 COMPACT = Preset(
     name="compact",
     vqgan=VQGANConfig(
-        z_channels=8, codes=1024, codebook_groups=2, ch=32, ch_mult=(1, 2, 3), num_res_blocks=1, norm_groups=8,
+        z_channels=8, codes=1024, codebook_groups=2, ch=32, ch_mult=(1, 2, 3), num_res_blocks=1, norm_groups=0,
         mid_attention=False,
     ),
     unet=UNetConfig(

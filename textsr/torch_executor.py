@@ -35,5 +35,6 @@ class TorchExecutor:
         return dict(zip(module.outputs, outputs, strict=True))
 
     def get(self, handle: Tensor) -> NDArray[Any]:
-        """The value as a NumPy array on the host."""
-        return np.asarray(handle.detach().cpu().numpy())
+        """The value as a NumPy array on the host; bfloat16, which NumPy lacks, as float32."""
+        value = handle.detach().cpu()
+        return np.asarray((value.float() if value.dtype == torch.bfloat16 else value).numpy())

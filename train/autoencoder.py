@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,10 +52,33 @@ def fit_codebook(vqgan: VQGAN, z: Tensor, rounds: int = 8) -> None:
     vqgan.quantize.embedding.weight.copy_(torch.cat(books))
 
 
+@torch.no_grad()
+def normalise_latents(vqgan: VQGAN, z: Tensor) -> None:
+    """Shifts and scales the latent to mean 0 a channel and deviation 1 a group, measured on z (B,C,h,w).
+
+    The image of any latent stays the same: the change is taken out again in ``post_quant_conv``, and codes moved by one
+    shift and scale in a group stay nearest. The residual shift's kappa = 2 is meant for latents of this size.
+    """
+    groups = vqgan.quantize.groups
+    mean = z.float().mean((0, 2, 3))  # (C,)
+    deviation = (z.float() - mean[:, None, None]).unflatten(1, (groups, -1)).pow(2).mean((0, 2, 3, 4)).sqrt()  # (g,)
+    scale = deviation.repeat_interleave(len(mean) // groups)
+    books = vqgan.quantize.codebooks()
+    moved = (books - mean.view(groups, 1, -1)) / scale.view(groups, 1, -1)
+    vqgan.quantize.embedding.weight.copy_(moved.flatten(0, 1))
+    before, after = vqgan.quant_conv, vqgan.post_quant_conv
+    assert before.bias is not None
+    assert after.bias is not None
+    before.weight.div_(scale[:, None, None, None])
+    before.bias.copy_((before.bias - mean) / scale)
+    after.bias.add_(after.weight[:, :, 0, 0] @ mean)
+    after.weight.mul_(scale[None, :, None, None])
+
+
 class AutoencoderStage:
     """Trains ``model.vqgan``; the other parts are saved as they are."""
 
-    crop = 128
+    crop = 64  # pixels; the compact autoencoder has no normalisation, so a crop trains what a line uses
 
     def __init__(self, full: Model, cfg: TrainConfig, device: torch.device) -> None:
         self.full, self.cfg, self.device = full, cfg, device
@@ -65,7 +89,7 @@ class AutoencoderStage:
         self.used = torch.zeros(self.model.quantize.embedding.num_embeddings, device=device)
 
     def batches(self, seed: int) -> Iterator[Tensor]:
-        """(B,3,128,128) uint8 crops at places with ink, some flipped or with channels exchanged."""
+        """(B,3,64,64) uint8 crops of lines, some flipped or with channels exchanged."""
         rng = np.random.default_rng(seed)
         while True:
             crops = [self._crop(rng) for _ in range(self.cfg.batch_size)]
@@ -75,7 +99,8 @@ class AutoencoderStage:
         line = self.pool[int(rng.integers(len(self.pool)))]
         right = max(1, round(line.width) - self.crop + 1)
         left = int(rng.integers(right))
-        crop = line.image[:, left : left + self.crop]
+        top = int(rng.integers(line.image.shape[0] - self.crop + 1))
+        crop = line.image[top : top + self.crop, left : left + self.crop]
         if rng.random() < 0.3:
             crop = crop[:, ::-1]
         if rng.random() < 0.3:
@@ -124,8 +149,7 @@ class AutoencoderStage:
 
     def samples(self, model: nn.Module, path: Path) -> dict[str, float]:
         """PSNR of reconstructed validation lines; picture: original above reconstruction."""
-        images = torch.from_numpy(np.stack([self.val[i].image for i in range(24)])).permute(0, 3, 1, 2)
-        images = images.to(self.device).float().div(127.5).sub(1)
+        images = self._validation_images(24)
         assert isinstance(model, VQGAN)
         parts = [model.decode(model.encode(part)) if self.quantised else model.decode_codes(model.encode(part)) for part in images.split(4)]
         restored = torch.cat(parts).float().clamp(-1, 1)
@@ -136,5 +160,13 @@ class AutoencoderStage:
         return {"psnr": (-10 * mse.log10()).mean().item()}
 
     def save(self, model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
-        """The whole model with the averaged autoencoder."""
-        save_model(self.full, path, metadata, parts={"vqgan": model})
+        """The whole model with the averaged autoencoder, its latents normalised."""
+        assert isinstance(model, VQGAN)
+        final = copy.deepcopy(model)
+        with torch.autocast(self.device.type, enabled=False):
+            normalise_latents(final, final.encode(self._validation_images(24)))
+        save_model(self.full, path, metadata, parts={"vqgan": final})
+
+    def _validation_images(self, count: int) -> Tensor:
+        images = torch.from_numpy(np.stack([self.val[i].image for i in range(count)])).permute(0, 3, 1, 2)
+        return images.to(self.device).float().div(127.5).sub(1)

@@ -13,8 +13,8 @@ from textsr.config import VQGANConfig
 from textsr.networks.layers import Upsample, attention
 
 
-def _norm(channels: int, cfg: VQGANConfig) -> nn.GroupNorm:
-    return nn.GroupNorm(cfg.norm_groups, channels, eps=1e-6)
+def _norm(channels: int, cfg: VQGANConfig) -> nn.Module:
+    return nn.GroupNorm(cfg.norm_groups, channels, eps=1e-6) if cfg.norm_groups else nn.Identity()
 
 
 class ResnetBlock(nn.Module):
@@ -26,6 +26,7 @@ class ResnetBlock(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.norm2 = _norm(out_channels, cfg)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)  # a new block changes nothing, which speeds up the first steps
         if in_channels != out_channels:
             self.nin_shortcut = nn.Conv2d(in_channels, out_channels, 1)
 

@@ -1,0 +1,217 @@
+"""Stage ``diffusion``: UNet, MoM and TDM on latents of lines; the autoencoder is frozen (the paper's Algorithm 1).
+
+Every step has the latent loss; one step in ``DECODE_EVERY`` also has the paper's three losses on the decoded image (L1,
+perceptual and recogniser, weights 1, 1 and 0.02) for its first ``DECODE_LINES`` lines, and another in as many the text
+diffusion's cross-entropy. So a step costs a tenth of decoding every line, and all terms reach the UNet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from textsr.alphabet import Alphabet
+from textsr.checkpoint import save_model
+from textsr.fit import SCALE
+from textsr.graphs import Model, graphs
+from textsr.loop import LineBatch, restore
+from textsr.reading import TextArrays
+from textsr.schedule import CategoricalSchedule, ResidualShiftSchedule, text_times
+from textsr.torch_executor import TorchExecutor
+from train.degrade_sources import three_sources
+from train.harness import TrainConfig
+from train.lines import LinesOfText, Prefetch, line_batches
+from train.losses import PerceptualLoss, RecognizerLoss
+from train.pool import LinePool
+from train.readings import NoiseModel
+
+L1_WEIGHT, PERCEPTUAL_WEIGHT, RECOGNIZER_WEIGHT = 1.0, 1.0, 0.02  # paper, Eq. 5
+DECODE_EVERY, DECODE_LINES = 4, 2
+PERCEPTUAL_CROP = 128  # columns; the perceptual network costs twice the decoder
+TEXT_LINES = 4
+VALIDATION_LINES = 16
+
+
+class Trained(nn.Module):
+    """The parts that this stage trains, by their names in the model."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.unet, self.mom, self.tdm = model.unet, model.mom, model.tdm
+
+
+def enlarge(lq: Tensor) -> Tensor:
+    """The runtime's bicubic enlargement (a = -0.75) of lq (B,3,h,w)."""
+    return F.interpolate(lq, scale_factor=float(SCALE), mode="bicubic", align_corners=False)
+
+
+class LatentCache:
+    """z_0 of each line of a pool, encoded when first met, kept in half precision in memory."""
+
+    def __init__(self, lines: int, shape: tuple[int, int, int]) -> None:
+        self.latents = torch.zeros((lines, *shape), dtype=torch.float16)
+        self.known = torch.zeros(lines, dtype=torch.bool)
+
+    def get(self, places: np.ndarray, images: Tensor, model: Model) -> Tensor:
+        """(B,C,h,w) float32 of images (B,3,H,W) in [-1,1]."""
+        index = torch.from_numpy(places)
+        fresh = ~self.known[index]
+        if bool(fresh.any()):
+            self.latents[index[fresh]] = model.vqgan.encode(images[fresh.to(images.device)]).half().cpu()
+            self.known[index[fresh]] = True
+        return self.latents[index].to(images.device).float()
+
+
+class DiffusionStage:
+    """Trains ``Trained(model)`` by predicting z_0 at random steps of the residual shift."""
+
+    def __init__(self, full: Model, cfg: TrainConfig, device: torch.device) -> None:
+        self.full, self.cfg, self.device = full.to(device, memory_format=torch.channels_last), cfg, device
+        full.vqgan.requires_grad_(False)
+        self.model: nn.Module = Trained(full)
+        self.schedule = ResidualShiftSchedule.from_config(full.preset.schedule)
+        self.times = text_times(self.schedule, tuple(range(len(self.schedule))), full.preset.schedule.text_start)
+        self.categorical = CategoricalSchedule(full.preset.symbols)
+        self.etas = torch.tensor(self.schedule.etas, dtype=torch.float32, device=device)
+        self.generator = torch.Generator(device).manual_seed(cfg.seed)
+        self.perceptual, self.recognizer = PerceptualLoss().to(device), RecognizerLoss().to(device)
+        self.alphabet, self.noise = Alphabet.load(), NoiseModel.load()
+        self.pool, self.val = LinePool(cfg.pool), LinePool(cfg.val_pool)
+        self.cache = LatentCache(len(self.pool), full.preset.latent_shape)
+        self.count = 0
+
+    def batches(self, seed: int) -> Iterator[LinesOfText]:
+        """Batches from a thread of their own."""
+        rng = np.random.default_rng(seed)
+        return Prefetch(lambda: line_batches(self.pool, self.noise, self.alphabet, self.cfg.batch_size, rng))
+
+    def _images(self, pixels: np.ndarray) -> Tensor:
+        return torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float().div(255).contiguous()
+
+    @torch.no_grad()
+    def _corrupt(self, batch: LinesOfText, progress: float) -> dict[str, Tensor]:
+        """The batch on the device: hr, lq, z_0, z_y, z_t (float32), t (B,)."""
+        hr = self._images(batch.images)
+        severity = torch.from_numpy(batch.severity).to(self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            lq = three_sources(hr, progress, self.generator, severity).mul(2).sub(1)
+            image = enlarge(lq).contiguous(memory_format=torch.channels_last)
+        hr = hr.mul(2).sub(1).contiguous(memory_format=torch.channels_last)
+        z_0 = self.cache.get(batch.places, hr, self.full)
+        z_y = self.full.vqgan.encode(image).float()
+        t = torch.randint(len(self.schedule), (len(hr),), generator=self.generator, device=self.device)
+        eta = self.etas[t][:, None, None, None]
+        noise = torch.randn(z_0.shape, generator=self.generator, device=self.device)
+        z_t = z_0 + eta * (z_y - z_0) + self.schedule.kappa * eta.sqrt() * noise
+        return {"hr": hr, "lq": lq, "z_0": z_0, "z_y": z_y, "z_t": z_t, "t": t, "eta": eta}
+
+    def _text(self, arrays: TextArrays) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        values = (arrays.tokens, arrays.weights, arrays.centres, arrays.widths)
+        tokens, weights, centres, widths = (torch.from_numpy(np.ascontiguousarray(value)).to(self.device) for value in values)
+        return tokens, weights, centres, widths
+
+    def loss(self, batch: LinesOfText, progress: float) -> tuple[Tensor, dict[str, float]]:
+        """Latent L1, and in turns the losses on the decoded image and the text diffusion's."""
+        now = self._corrupt(batch, progress)
+        text = self._text(batch.reading)
+        glyphs = None
+        if self.full.preset.glyph is not None:
+            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+                glyphs = self.full.glyph_canvas(*text)
+        scaled = now["z_t"] / (now["eta"] * self.schedule.kappa**2 + 1).sqrt()
+        c_cond = self.full.mom.text_condition(text[0], text[1])
+        z0_hat = self.full.unet(scaled, now["t"].float(), now["lq"], c_cond, glyphs).float()
+        latent = (z0_hat - now["z_0"]).abs().mean()
+        loss, figures = latent, {"latent": latent.item()}
+        self.count += 1
+        if self.count % DECODE_EVERY == 0:
+            decoded, parts = self._decoded_loss(z0_hat, now["hr"], batch)
+            loss, figures = loss + decoded, figures | parts
+        elif self.count % DECODE_EVERY == 2:
+            cross_entropy = self._text_loss(now, text, self._text(batch.truth)[0])
+            loss, figures = loss + 0.1 * cross_entropy, figures | {"text": cross_entropy.item()}
+        return loss, figures
+
+    def _decoded_loss(self, z0_hat: Tensor, hr: Tensor, batch: LinesOfText) -> tuple[Tensor, dict[str, float]]:
+        few = slice(DECODE_LINES)
+        restored = self.full.vqgan.decode(z0_hat[few]).float()
+        l1 = (restored - hr[few]).abs().mean()
+        left = int(torch.randint(restored.shape[3] - PERCEPTUAL_CROP + 1, (), generator=self.generator, device=self.device))
+        crop = slice(left, left + PERCEPTUAL_CROP)
+        perceptual = self.perceptual(restored[..., crop], hr[few][..., crop]).mean()
+        recognizer = self.recognizer(restored, batch.texts[few], torch.from_numpy(batch.filled[few])).mean()
+        loss = L1_WEIGHT * l1 + PERCEPTUAL_WEIGHT * perceptual + RECOGNIZER_WEIGHT * recognizer
+        return loss, {"l1": l1.item(), "perceptual": perceptual.item(), "recognizer": recognizer.item()}
+
+    def _text_loss(self, now: dict[str, Tensor], text: tuple[Tensor, ...], truth: Tensor) -> Tensor:
+        """Cross-entropy of TDM's prediction with the true text, from the read text noised to the time of z_t."""
+        few = slice(TEXT_LINES)
+        time = torch.tensor([self.times[int(t)] for t in now["t"][few]], device=self.device)
+        keep = torch.tensor(np.exp(self.categorical.log_cumulative), device=self.device)[time]
+        chance = torch.rand(truth[few].shape, generator=self.generator, device=self.device)
+        other = torch.randint(self.full.preset.symbols, truth[few].shape, generator=self.generator, device=self.device)
+        tokens = torch.where(chance < keep[:, None], text[0][few], other)
+        i_cond = self.full.mom.image_condition(tokens, text[1][few], now["z_y"][few], now["z_t"][few], time.float())
+        return F.cross_entropy(self.full.tdm(tokens, time.float(), i_cond).float(), truth[few])
+
+    def samples(self, model: nn.Module, path: Path) -> dict[str, float]:
+        """PSNR of restored validation lines and of bicubic; picture: bicubic, restored, original."""
+        assert isinstance(model, Trained)
+        pixels = np.stack([self.val[i].image for i in range(VALIDATION_LINES)])
+        hr, generator = self._images(pixels), torch.Generator(self.device).manual_seed(1)
+        severity = torch.linspace(0.1, 0.9, VALIDATION_LINES, device=self.device)
+        rng = np.random.default_rng(1)
+        batch = next(line_batches(_InOrder(self.val, VALIDATION_LINES), self.noise, self.alphabet, VALIDATION_LINES, rng))
+        order = torch.from_numpy(batch.places)
+        with torch.autocast(self.device.type, enabled=False):
+            lq = three_sources(hr, 1.0, generator, severity)[order].mul(2).sub(1)
+            image = enlarge(lq)
+        hr = hr[order].mul(2).sub(1)
+        text, keys = batch.reading, [bytes([i]) for i in range(VALIDATION_LINES)]
+        arrays = LineBatch(
+            lq.cpu().numpy(), image.cpu().numpy(), text.tokens, text.weights, text.centres, text.widths, keys, [0] * len(keys)
+        )
+        kept = self.full.unet, self.full.mom, self.full.tdm
+        self.full.unet, self.full.mom, self.full.tdm = model.unet, model.mom, model.tdm
+        output = restore(TorchExecutor(graphs(self.full), self.device), self.full.preset, arrays)
+        self.full.unet, self.full.mom, self.full.tdm = kept
+        restored = torch.from_numpy(output.image).to(self.device).float()
+        _picture([image, restored, hr], path)
+        return {"psnr": _psnr(restored, hr), "psnr_bicubic": _psnr(image, hr)}
+
+    def save(self, model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
+        """The whole model with the averaged parts."""
+        assert isinstance(model, Trained)
+        save_model(self.full, path, metadata, parts={"unet": model.unet, "mom": model.mom, "tdm": model.tdm})
+
+
+class _InOrder(LinePool):
+    """The first lines of another pool."""
+
+    def __init__(self, pool: LinePool, count: int) -> None:
+        self._pool, self._count = pool, min(count, len(pool))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int):  # noqa: ANN204  (as LinePool)
+        return self._pool[index]
+
+
+def _psnr(a: Tensor, b: Tensor) -> float:
+    mse = (a.clamp(-1, 1) - b).square().mean(dim=(1, 2, 3)) / 4
+    return float((-10 * mse.log10()).mean())
+
+
+def _picture(rows: list[Tensor], path: Path) -> None:
+    stacked = torch.stack(rows, 1).flatten(0, 1).clamp(-1, 1).add(1).mul(127.5).round().byte()
+    lines = stacked.permute(0, 2, 3, 1).cpu().numpy()
+    half = len(lines) // 2 // len(rows) * len(rows)
+    columns = [np.concatenate(list(part)) for part in (lines[:half], lines[half : 2 * half])]
+    Image.fromarray(np.concatenate(columns, axis=1)).save(path)

@@ -1,0 +1,86 @@
+"""Lines of a pool as training batches, made ahead on a thread of their own."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textsr.alphabet import Alphabet
+from textsr.reading import TextArrays
+from train.pool import LinePool
+from train.readings import NoiseModel
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class LinesOfText:
+    """B lines: images (B,128,512,3) uint8, texts, truth and a reading of it (arrays (B,24)), shares of width filled."""
+
+    places: NDArray[np.int64]
+    images: NDArray[np.uint8]
+    texts: tuple[str, ...]
+    truth: TextArrays
+    reading: TextArrays
+    severity: NDArray[np.float32]
+    filled: NDArray[np.float32]
+
+
+def true_arrays(pool: LinePool, places: NDArray[np.int64], alphabet: Alphabet) -> TextArrays:
+    """The true text of lines with its places, padded to 24: weights are 1."""
+    tokens = np.stack([alphabet.encode(alphabet.fold(pool[int(i)].text))[0] for i in places])
+    centres, widths = np.zeros(tokens.shape, np.float32), np.zeros(tokens.shape, np.float32)
+    for row, i in enumerate(places):
+        line = pool[int(i)]
+        count = min(len(line.centres), tokens.shape[1])
+        centres[row, :count], widths[row, :count] = line.centres[:count], line.widths[:count]
+    return TextArrays(tokens, np.ones(tokens.shape, np.float32), centres, widths)
+
+
+def line_batches(
+    pool: LinePool, noise: NoiseModel, alphabet: Alphabet, batch_size: int, rng: np.random.Generator
+) -> Iterator[LinesOfText]:
+    """Endless batches: all lines in a random order, then again in another."""
+    while True:
+        order = rng.permutation(len(pool))
+        for start in range(0, len(order) - batch_size + 1, batch_size):
+            places = order[start : start + batch_size]
+            severity = rng.random(batch_size)
+            truth = true_arrays(pool, places, alphabet)
+            reading = noise.sample_batch(rng, truth.tokens, truth.centres, truth.widths, severity)
+            lines = [pool[int(i)] for i in places]
+            filled = np.array([line.width / line.image.shape[1] for line in lines], np.float32)
+            images = np.stack([line.image for line in lines])
+            texts = tuple(line.text for line in lines)
+            yield LinesOfText(places, images, texts, truth, reading, severity.astype(np.float32), filled)
+
+
+class Prefetch(Generic[Item]):
+    """Iterates ``make()`` on a daemon thread, at most ``ahead`` items before they are asked for; its errors come through."""
+
+    def __init__(self, make: Callable[[], Iterator[Item]], ahead: int = 4) -> None:
+        self._queue: queue.Queue[Item | BaseException] = queue.Queue(ahead)
+        self._thread = threading.Thread(target=self._fill, args=(make,), daemon=True)
+        self._thread.start()
+
+    def _fill(self, make: Callable[[], Iterator[Item]]) -> None:
+        try:
+            for item in make():
+                self._queue.put(item)
+        except BaseException as error:  # noqa: BLE001  (handed to the consumer, which raises it)
+            self._queue.put(error)
+
+    def __iter__(self) -> Iterator[Item]:
+        return self
+
+    def __next__(self) -> Item:
+        item = self._queue.get()
+        if isinstance(item, BaseException):
+            raise item
+        return item

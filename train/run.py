@@ -1,0 +1,81 @@
+"""``python -m train.run``: trains the autoencoder or the diffusion of a preset for a number of minutes."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from textsr.checkpoint import load_weights
+from textsr.config import PRESETS, preset
+from textsr.errors import InputError, TextSRError
+from textsr.graphs import Model
+from train.autoencoder import AutoencoderStage
+from train.diffusion import DiffusionStage
+from train.harness import TrainConfig, Trainer, pick_device
+
+STAGES = {"autoencoder": AutoencoderStage, "diffusion": DiffusionStage}
+DEFAULTS = {"autoencoder": (16, 1.5e-3), "diffusion": (8, 4e-4)}  # batch size, learning rate
+
+DESCRIPTION = """\
+Trains one stage of a preset on pools of rendered lines (python -m train.pool). The autoencoder comes first; the diffusion
+takes its checkpoint. A run ends after --minutes with OUT/model.safetensors (averaged weights of the whole model, a
+checkpoint for export.build), curves.png, curves.jsonl, samples_*.png and what --resume needs to go on.
+
+On a CPU, malloc's habit of giving memory back costs half the time: set MALLOC_MMAP_MAX_=0,
+MALLOC_TRIM_THRESHOLD_=100000000000 and MALLOC_TOP_PAD_=268435456 in the environment."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser("python -m train.run", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--stage", required=True, choices=sorted(STAGES))
+    made.add_argument("--preset", default="compact", choices=sorted(PRESETS))
+    made.add_argument("--minutes", type=float, required=True, help="wall-clock budget, time before --resume included")
+    made.add_argument("--out", type=Path, required=True, help="folder for weights, curves and samples")
+    made.add_argument("--pool", type=Path, required=True, help="folder of training lines (python -m train.pool)")
+    made.add_argument("--val-pool", type=Path, required=True, help="folder of validation lines")
+    made.add_argument("--checkpoint", type=Path, help="start from these weights (safetensors)")
+    made.add_argument("--resume", type=Path, help="go on with the run in this folder, optimiser included")
+    made.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    made.add_argument("--batch-size", type=int, help="default: 16 crops, 8 lines")
+    made.add_argument("--learning-rate", type=float, help="default: 1.5e-3 autoencoder, 4e-4 diffusion")
+    made.add_argument("--ema-decay", type=float, default=0.998)
+    made.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves it to torch")
+    made.add_argument("--save-minutes", type=float, default=5.0, help="minutes between saves (default: 5)")
+    made.add_argument("--seed", type=int, default=0)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
+    given = parser().parse_args(arguments)
+    batch_size, rate = DEFAULTS[given.stage]
+    options = {**vars(given), "batch_size": given.batch_size or batch_size, "learning_rate": given.learning_rate or rate}
+    cfg = TrainConfig(**options)
+    try:
+        if cfg.minutes <= 0:
+            raise InputError(f"--minutes {cfg.minutes}: give a positive number of minutes")
+        if cfg.threads:
+            torch.set_num_threads(cfg.threads)
+        torch.manual_seed(cfg.seed)
+        model = Model(preset(cfg.preset))
+        start = cfg.checkpoint or (cfg.resume / "model.safetensors" if cfg.resume else None)
+        if start is not None:
+            load_weights(model, start)
+        device = pick_device(cfg.device)
+        Trainer(STAGES[cfg.stage](model, cfg, device), cfg).run()
+    except TextSRError as error:
+        sys.stderr.write(f"train.run: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
