@@ -31,11 +31,17 @@ class Judge:
 
         folder = Path(spec.submodule_search_locations[0])
         self.name = f"PP-OCRv4 ({PACKAGE} {version(PACKAGE)})"
-        self._recognizer = TextRecognizer({
-            "intra_op_num_threads": threads, "inter_op_num_threads": 1, "use_cuda": False, "use_dml": False,
-            "model_path": str(folder / "models" / "ch_PP-OCRv4_rec_infer.onnx"), "rec_img_shape": [3, 48, 320],
-            "rec_batch_num": 1,
-        })
+        self._recognizer = TextRecognizer(
+            {
+                "intra_op_num_threads": threads,
+                "inter_op_num_threads": 1,
+                "use_cuda": False,
+                "use_dml": False,
+                "model_path": str(folder / "models" / "ch_PP-OCRv4_rec_infer.onnx"),
+                "rec_img_shape": [3, 48, 320],
+                "rec_batch_num": 1,
+            }
+        )
 
     def __call__(self, image: NDArray[np.uint8]) -> str:
         """The text of an RGB line (h, w, 3) uint8; empty where nothing is read."""

@@ -97,8 +97,17 @@ def _score(line: TestLine, name: str, output: Output, judge: Reader, metric: Per
     reading = entry.hr_reading if same else judge(output.image)
     distance = 0.0 if same else metric(output.image, line.hr) if metric else float("nan")
     return Score(
-        entry.index, entry.severity, entry.source, name, entry.text, reading, output.text,
-        accuracy(reading, entry.text), ned(reading, entry.text), psnr(output.image, line.hr), distance,
+        entry.index,
+        entry.severity,
+        entry.source,
+        name,
+        entry.text,
+        reading,
+        output.text,
+        accuracy(reading, entry.text),
+        ned(reading, entry.text),
+        psnr(output.image, line.hr),
+        distance,
     )
 
 
@@ -154,9 +163,12 @@ def compare(scores: Sequence[Score], name: str) -> Comparison:
     right = pairs[:, 0] == 1
     texts = [accuracy(score.own_text, score.truth) for score in own if score.own_text is not None]
     return Comparison(
-        name, (interval.mean, interval.low, interval.high),
-        float(pairs[right, 1].mean()) if right.any() else None, int(right.sum()),
-        int((pairs[:, 1] > pairs[:, 0]).sum()), int((pairs[:, 1] < pairs[:, 0]).sum()),
+        name,
+        (interval.mean, interval.low, interval.high),
+        float(pairs[right, 1].mean()) if right.any() else None,
+        int(right.sum()),
+        int((pairs[:, 1] > pairs[:, 0]).sum()),
+        int((pairs[:, 1] < pairs[:, 0]).sum()),
         float(np.mean(texts)) if texts else None,
     )
 
@@ -221,7 +233,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     found = testset.entries(options.testset)[: options.lines]
     notes = [
-        f"judge: {judge.name}; {NORMALISATION}", testset.check(found),
+        f"judge: {judge.name}; {NORMALISATION}",
+        testset.check(found),
         f"bundle {options.bundle}, seed {options.seed}, steps {options.steps or 'all'}; means [95% intervals]",
     ]
     sys.stdout.write(report(scores, [*names, "HR"], notes, options.out) + "\n")

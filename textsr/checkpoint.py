@@ -56,20 +56,26 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def load_weights(model: nn.Module, path: Path, *, prefix: str = "") -> None:
-    """Fills ``model`` from the tensors under ``prefix``, strictly. Raises BundleError naming what is missing or misshapen."""
+    """Fills ``model`` from the tensors under ``prefix``, strictly; BundleError names what is missing or misshapen."""
     try:
         with safe_open(path, "pt") as file:
             tensors = {k.removeprefix(prefix): file.get_tensor(k) for k in file.keys() if k.startswith(prefix)}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise BundleError(f"checkpoint {path} cannot be read: {error}; give a safetensors file written by train.run") from error
+        raise BundleError(
+            f"checkpoint {path} cannot be read: {error}; give a safetensors file written by train.run"
+        ) from error
     wanted = state(model)
     missing = sorted(wanted.keys() - tensors.keys())
     extra = sorted(k for k in tensors.keys() - wanted.keys() if not k.endswith(CONSTRUCTED))
-    shapes = [f"{k} {tuple(tensors[k].shape)} not {tuple(v.shape)}" for k, v in wanted.items() if k in tensors and tensors[k].shape != v.shape]
+    shapes = [
+        f"{k} {tuple(tensors[k].shape)} not {tuple(v.shape)}"
+        for k, v in wanted.items()
+        if k in tensors and tensors[k].shape != v.shape
+    ]
     if missing or extra or shapes:
         raise BundleError(
-            f"checkpoint {path} does not fit this preset: missing {missing[:3]} ({len(missing)}), unexpected {extra[:3]} "
-            f"({len(extra)}), other shapes {shapes[:3]} ({len(shapes)}); check --preset"
+            f"checkpoint {path} does not fit this preset: missing {missing[:3]} ({len(missing)}), "
+            f"unexpected {extra[:3]} ({len(extra)}), other shapes {shapes[:3]} ({len(shapes)}); check --preset"
         )
     with torch.no_grad():
         for name, parameter in model.state_dict().items():

@@ -32,7 +32,8 @@ class Model(nn.Module):
         self.vqgan = VQGAN(preset.vqgan)
         self.unet = UNet(preset.unet)
         self.mom = MoM(preset.mom, preset.symbols, channels)
-        self.tdm = TDM(preset.tdm, preset.symbols, preset.max_chars, channels * height * width // preset.tdm.context_tokens)
+        context = channels * height * width // preset.tdm.context_tokens
+        self.tdm = TDM(preset.tdm, preset.symbols, preset.max_chars, context)
         if preset.transocr is not None:
             self.transocr = TransOCR(preset.transocr)
         if preset.glyph is not None:
@@ -119,8 +120,9 @@ class UNetStep(Graph):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.unet = model.unet
-        conditions = ("c_cond",) * (model.preset.unet.context_dim is not None) + ("glyphs",) * (model.preset.glyph is not None)
-        self.inputs = ("z_t", "lq", *conditions, "t", "constants", "noise")
+        text = ("c_cond",) if model.preset.unet.context_dim is not None else ()
+        canvas = ("glyphs",) if model.preset.glyph is not None else ()
+        self.inputs = ("z_t", "lq", *text, *canvas, "t", "constants", "noise")
 
     def forward(self, *arrays: Tensor) -> tuple[Tensor, Tensor]:
         """See the class; ``arrays`` in the order of ``inputs``."""
@@ -146,7 +148,7 @@ class MoMImage(Graph):
 
 
 class TextStep(Graph):
-    """tokens (B,N), i_cond (B,16,S), time (1,), constants (4,), uniforms (B,N) -> tokens_prev, log_probabilities (B,N,K)."""
+    """tokens (B,N), i_cond (B,16,S), time (1,), constants (4,), uniforms (B,N) -> tokens_prev, log p (B,N,K)."""
 
     inputs = ("tokens", "i_cond", "time", "constants", "uniforms")
     outputs = ("tokens_prev", "log_probabilities")
@@ -155,7 +157,9 @@ class TextStep(Graph):
         super().__init__()
         self.tdm = model.tdm
 
-    def forward(self, tokens: Tensor, i_cond: Tensor, time: Tensor, constants: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, tokens: Tensor, i_cond: Tensor, time: Tensor, constants: Tensor, uniforms: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """See the class."""
         return categorical_step(tokens, self.tdm(tokens, time, i_cond), constants, uniforms)
 
@@ -212,16 +216,17 @@ def graphs(model: Model) -> dict[str, Graph]:
     return {name: make[name](model).eval() for name in GRAPHS if name not in absent}
 
 
-
-
 def example_inputs(model: Model, graph: str, batch: int = 2, seed: int = 0) -> dict[str, NDArray[Any]]:
     """Random inputs of a graph with plausible ranges, float32 and int64; for tracing and for parity."""
     preset, rng = model.preset, np.random.default_rng(seed)
     channels, h, w = preset.latent_shape
     n, image = preset.max_chars, (batch, 3, preset.height, preset.width)
     context = channels * h * w // preset.tdm.context_tokens
-    normal = {"noise": (batch, channels, h, w), "z_t": (batch, channels, h, w), "z_y": (batch, channels, h, w), "z_0": (batch, channels, h, w)}
-    normal |= {"c_cond": (batch, n, preset.mom.context_dim), "i_cond": (batch, preset.tdm.context_tokens, context)}
+    normal: dict[str, tuple[int, ...]] = {
+        **dict.fromkeys(("noise", "z_t", "z_y", "z_0"), (batch, channels, h, w)),
+        "c_cond": (batch, n, preset.mom.context_dim),
+        "i_cond": (batch, preset.tdm.context_tokens, context),
+    }
     arrays: dict[str, NDArray[Any]] = {name: rng.standard_normal(shape, np.float32) for name, shape in normal.items()}
     shares = {"weights": (batch, n), "uniforms": (batch, n), "glyphs": (batch, 1, *image[2:])}
     arrays |= {name: rng.random(shape, np.float32) for name, shape in shares.items()}
@@ -238,7 +243,9 @@ def example_inputs(model: Model, graph: str, batch: int = 2, seed: int = 0) -> d
         if graph == "recognizer_encoder":
             arrays["image"] = rng.random((batch, 3, ocr.height, ocr.width), np.float32)
         if graph == "recognizer_step":
-            arrays["prefix"] = np.concatenate([np.zeros((batch, 1), np.int64), rng.integers(1, ocr.classes - 1, (batch, 4))], 1)
+            arrays["prefix"] = np.concatenate(
+                [np.zeros((batch, 1), np.int64), rng.integers(1, ocr.classes - 1, (batch, 4))], 1
+            )
             with torch.inference_mode():
                 image_in = torch.from_numpy(rng.random((batch, 3, ocr.height, ocr.width), np.float32))
                 arrays["features"] = model.transocr.encode(image_in).numpy()

@@ -99,7 +99,9 @@ class _Text:
 
 
 class _Loop:
-    def __init__(self, executor: Executor, preset: Preset, batch: LineBatch, seed: int, observer: Observer | None) -> None:
+    def __init__(
+        self, executor: Executor, preset: Preset, batch: LineBatch, seed: int, observer: Observer | None
+    ) -> None:
         self.executor, self.preset, self.batch, self.observer = executor, preset, batch, observer
         self.draws = Draws(seed, batch.keys, batch.windows)
         self.schedule = ResidualShiftSchedule.from_config(preset.schedule)
@@ -152,8 +154,8 @@ def restore(
 ) -> LoopOutput:
     """Restores a batch of fitted lines in ``steps`` of the preset's T steps (all by default).
 
-    "fixed" keeps the text as read and computes its condition once; "categorical" draws it anew at each step with the text
-    diffusion, each confidence staying with its place. Raises InputError for an option out of range.
+    "fixed" keeps the text as read and computes its condition once; "categorical" draws it anew at each step with the
+    text diffusion, each confidence staying with its place. Raises InputError for an option out of range.
     """
     if text_sampler not in ("fixed", "categorical"):
         raise InputError(f"text sampler {text_sampler!r}: choose fixed or categorical")

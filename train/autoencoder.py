@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from textsr.checkpoint import save_model
 from textsr.networks.vqgan import VQGAN
-from train.harness import TrainConfig
+from train.harness import TrainConfig, place
 from train.losses import PerceptualLoss
 from train.pool import LinePool
 
@@ -82,7 +82,7 @@ class AutoencoderStage:
 
     def __init__(self, full: Model, cfg: TrainConfig, device: torch.device) -> None:
         self.full, self.cfg, self.device = full, cfg, device
-        self.model: VQGAN = full.vqgan.to(device, memory_format=torch.channels_last)
+        self.model: VQGAN = place(full.vqgan, device)
         self.perceptual = PerceptualLoss().to(device)
         self.pool, self.val = LinePool(cfg.pool), LinePool(cfg.val_pool)
         self.quantised = cfg.resume is not None or cfg.checkpoint is not None
@@ -151,7 +151,10 @@ class AutoencoderStage:
         """PSNR of reconstructed validation lines; picture: original above reconstruction."""
         images = self._validation_images(24)
         assert isinstance(model, VQGAN)
-        parts = [model.decode(model.encode(part)) if self.quantised else model.decode_codes(model.encode(part)) for part in images.split(4)]
+        parts = [
+            model.decode(model.encode(part)) if self.quantised else model.decode_codes(model.encode(part))
+            for part in images.split(4)
+        ]
         restored = torch.cat(parts).float().clamp(-1, 1)
         mse = (restored - images).square().mean(dim=(1, 2, 3)) / 4
         rows = torch.stack([images[:8], restored[:8]], 1).flatten(0, 1)

@@ -25,7 +25,7 @@ from textsr.reading import TextArrays
 from textsr.schedule import CategoricalSchedule, ResidualShiftSchedule, text_times
 from textsr.torch_executor import TorchExecutor
 from train.degrade_sources import three_sources
-from train.harness import TrainConfig
+from train.harness import TrainConfig, place
 from train.lines import LinesOfText, Prefetch, line_batches
 from train.losses import PerceptualLoss, RecognizerLoss
 from train.pool import LinePool
@@ -72,7 +72,7 @@ class DiffusionStage:
     """Trains ``Trained(model)`` by predicting z_0 at random steps of the residual shift."""
 
     def __init__(self, full: Model, cfg: TrainConfig, device: torch.device) -> None:
-        self.full, self.cfg, self.device = full.to(device, memory_format=torch.channels_last), cfg, device
+        self.full, self.cfg, self.device = place(full, device), cfg, device
         full.vqgan.requires_grad_(False)
         self.model: nn.Module = Trained(full)
         self.schedule = ResidualShiftSchedule.from_config(full.preset.schedule)
@@ -113,7 +113,9 @@ class DiffusionStage:
 
     def _text(self, arrays: TextArrays) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         values = (arrays.tokens, arrays.weights, arrays.centres, arrays.widths)
-        tokens, weights, centres, widths = (torch.from_numpy(np.ascontiguousarray(value)).to(self.device) for value in values)
+        tokens, weights, centres, widths = (
+            torch.from_numpy(np.ascontiguousarray(value)).to(self.device) for value in values
+        )
         return tokens, weights, centres, widths
 
     def loss(self, batch: LinesOfText, progress: float) -> tuple[Tensor, dict[str, float]]:
@@ -142,7 +144,8 @@ class DiffusionStage:
         few = slice(DECODE_LINES)
         restored = self.full.vqgan.decode(z0_hat[few]).float()
         l1 = (restored - hr[few]).abs().mean()
-        left = int(torch.randint(restored.shape[3] - PERCEPTUAL_CROP + 1, (), generator=self.generator, device=self.device))
+        last = restored.shape[3] - PERCEPTUAL_CROP
+        left = int(torch.randint(last + 1, (), generator=self.generator, device=self.device))
         crop = slice(left, left + PERCEPTUAL_CROP)
         perceptual = self.perceptual(restored[..., crop], hr[few][..., crop]).mean()
         recognizer = self.recognizer(restored, batch.texts[few], torch.from_numpy(batch.filled[few])).mean()
@@ -163,11 +166,12 @@ class DiffusionStage:
     def samples(self, model: nn.Module, path: Path) -> dict[str, float]:
         """PSNR of restored validation lines and of bicubic; picture: bicubic, restored, original."""
         assert isinstance(model, Trained)
-        pixels = np.stack([self.val[i].image for i in range(VALIDATION_LINES)])
+        lines = [self.val[i] for i in range(VALIDATION_LINES)]
+        pixels = np.stack([line.image for line in lines])
         hr, generator = self._images(pixels), torch.Generator(self.device).manual_seed(1)
         severity = torch.linspace(0.1, 0.9, VALIDATION_LINES, device=self.device)
         rng = np.random.default_rng(1)
-        batch = next(line_batches(_InOrder(self.val, VALIDATION_LINES), self.noise, self.alphabet, VALIDATION_LINES, rng))
+        batch = next(line_batches(lines, self.noise, self.alphabet, VALIDATION_LINES, rng))
         order = torch.from_numpy(batch.places)
         with torch.autocast(self.device.type, enabled=False):
             lq = three_sources(hr, 1.0, generator, severity)[order].mul(2).sub(1)
@@ -175,7 +179,14 @@ class DiffusionStage:
         hr = hr[order].mul(2).sub(1)
         text, keys = batch.reading, [bytes([i]) for i in range(VALIDATION_LINES)]
         arrays = LineBatch(
-            lq.cpu().numpy(), image.cpu().numpy(), text.tokens, text.weights, text.centres, text.widths, keys, [0] * len(keys)
+            lq.cpu().numpy(),
+            image.cpu().numpy(),
+            text.tokens,
+            text.weights,
+            text.centres,
+            text.widths,
+            keys,
+            [0] * len(keys),
         )
         kept = self.full.unet, self.full.mom, self.full.tdm
         self.full.unet, self.full.mom, self.full.tdm = model.unet, model.mom, model.tdm
@@ -189,19 +200,6 @@ class DiffusionStage:
         """The whole model with the averaged parts."""
         assert isinstance(model, Trained)
         save_model(self.full, path, metadata, parts={"unet": model.unet, "mom": model.mom, "tdm": model.tdm})
-
-
-class _InOrder(LinePool):
-    """The first lines of another pool."""
-
-    def __init__(self, pool: LinePool, count: int) -> None:
-        self._pool, self._count = pool, min(count, len(pool))
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int):  # noqa: ANN204  (as LinePool)
-        return self._pool[index]
 
 
 def _psnr(a: Tensor, b: Tensor) -> float:

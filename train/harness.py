@@ -9,18 +9,23 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
-import train.compat  # noqa: F401  (before timm)
 from torch import Tensor, nn
-from timm.utils import ModelEmaV3
 from tqdm import tqdm
+
+import train.compat  # noqa: F401  (before timm)
+
+# isort: split
+from timm.utils import ModelEmaV3
 
 from textsr.errors import InputError
 
 log = logging.getLogger(__name__)
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +53,9 @@ class TrainConfig:
 class Stage(Protocol):
     """One kind of training: what is trained, on which batches, with which loss."""
 
-    model: nn.Module  # what is trained and averaged
+    @property
+    def model(self) -> nn.Module:
+        """What is trained and averaged."""
 
     def batches(self, seed: int) -> Iterator[Any]:
         """Endless batches on the host."""
@@ -82,6 +89,12 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def place(module: Module, device: torch.device) -> Module:
+    """``module`` on the device, its convolutions channels-last."""
+    options: dict[str, Any] = {"memory_format": torch.channels_last}  # which torch's own types leave out
+    return module.to(device, **options)
+
+
 def learning_rate(base: float, step: int, warmup: int, progress: float) -> float:
     """Linear warm-up, then a cosine over the run's wall-clock share down to a fiftieth."""
     warm = min(1.0, (step + 1) / max(1, warmup))
@@ -94,7 +107,9 @@ class Trainer:
     def __init__(self, stage: Stage, cfg: TrainConfig) -> None:
         self.stage, self.cfg = stage, cfg
         self.device = pick_device(cfg.device)
-        self.optimizer = torch.optim.AdamW(stage.model.parameters(), lr=cfg.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True)
+        self.optimizer = torch.optim.AdamW(
+            stage.model.parameters(), lr=cfg.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True
+        )
         self.ema = ModelEmaV3(stage.model, decay=cfg.ema_decay, use_warmup=True)
         self.at = Progress()
         self.curves: list[dict[str, float]] = []
@@ -134,7 +149,9 @@ class Trainer:
             loss, figures = self.stage.loss(batch, progress)
         if not torch.isfinite(loss):
             torch.save(batch, self.cfg.out / "bad_batch.pt")
-            raise InputError(f"loss is {loss.item()} at step {self.at.step}; the batch is in {self.cfg.out / 'bad_batch.pt'}")
+            raise InputError(
+                f"loss is {loss.item()} at step {self.at.step}; the batch is in {self.cfg.out / 'bad_batch.pt'}"
+            )
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.stage.model.parameters(), 1.0)
         self.optimizer.step()
@@ -169,7 +186,9 @@ class Trainer:
         if final:
             seconds = max(self.at.seconds, 1e-9)
             rate, wait = self.at.lines / seconds, self.at.waited / seconds
-            log.info("done: %d steps, %.1f lines/s, %.1f%% of the time waiting for data", self.at.step, rate, 100 * wait)
+            log.info(
+                "done: %d steps, %.1f lines/s, %.1f%% of the time waiting for data", self.at.step, rate, 100 * wait
+            )
 
     def _resume(self, folder: Path) -> None:
         try:
@@ -195,7 +214,9 @@ def plot_curves(curves: list[dict[str, float]], path: Path) -> None:
     if not names:
         return
     columns = 4
-    figure, axes = pyplot.subplots(-(-len(names) // columns), columns, figsize=(16, 3 * -(-len(names) // columns)), squeeze=False)
+    figure, axes = pyplot.subplots(
+        -(-len(names) // columns), columns, figsize=(16, 3 * -(-len(names) // columns)), squeeze=False
+    )
     for axis, name in zip(axes.flat, names, strict=False):
         points = [(row["seconds"], row[name]) for row in curves if name in row]
         axis.plot(*zip(*points, strict=True), marker="." if len(points) < 20 else None)

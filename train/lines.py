@@ -6,17 +6,25 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from textsr.alphabet import Alphabet
 from textsr.reading import TextArrays
-from train.pool import LinePool
+from train.pool import PoolLine
 from train.readings import NoiseModel
 
 Item = TypeVar("Item")
+
+
+class Lines(Protocol):
+    """Lines by place: a LinePool, or a list of its lines."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> PoolLine: ...
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class LinesOfText:
     filled: NDArray[np.float32]
 
 
-def true_arrays(pool: LinePool, places: NDArray[np.int64], alphabet: Alphabet) -> TextArrays:
+def true_arrays(pool: Lines, places: NDArray[np.int64], alphabet: Alphabet) -> TextArrays:
     """The true text of lines with its places, padded to 24: weights are 1."""
     tokens = np.stack([alphabet.encode(alphabet.fold(pool[int(i)].text))[0] for i in places])
     centres, widths = np.zeros(tokens.shape, np.float32), np.zeros(tokens.shape, np.float32)
@@ -44,7 +52,7 @@ def true_arrays(pool: LinePool, places: NDArray[np.int64], alphabet: Alphabet) -
 
 
 def line_batches(
-    pool: LinePool, noise: NoiseModel, alphabet: Alphabet, batch_size: int, rng: np.random.Generator
+    pool: Lines, noise: NoiseModel, alphabet: Alphabet, batch_size: int, rng: np.random.Generator
 ) -> Iterator[LinesOfText]:
     """Endless batches: all lines in a random order, then again in another."""
     while True:
@@ -62,7 +70,7 @@ def line_batches(
 
 
 class Prefetch(Generic[Item]):
-    """Iterates ``make()`` on a daemon thread, at most ``ahead`` items before they are asked for; its errors come through."""
+    """Iterates ``make()`` on a daemon thread, at most ``ahead`` items early; its errors come through."""
 
     def __init__(self, make: Callable[[], Iterator[Item]], ahead: int = 4) -> None:
         self._queue: queue.Queue[Item | BaseException] = queue.Queue(ahead)
@@ -73,7 +81,7 @@ class Prefetch(Generic[Item]):
         try:
             for item in make():
                 self._queue.put(item)
-        except BaseException as error:  # noqa: BLE001  (handed to the consumer, which raises it)
+        except BaseException as error:  # handed to the consumer, which raises it
             self._queue.put(error)
 
     def __iter__(self) -> Iterator[Item]:

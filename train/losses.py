@@ -177,7 +177,11 @@ class RecognizerLoss(nn.Module):
         flat = torch.tensor([symbol for target in targets for symbol in target], dtype=torch.long)
         steps = torch.full((len(targets),), log_probabilities.shape[1], dtype=torch.long)
         loss = F.ctc_loss(
-            log_probabilities.transpose(0, 1), flat.to(image.device), steps, lengths, reduction="none",
+            log_probabilities.transpose(0, 1),
+            flat.to(image.device),
+            steps,
+            lengths,
+            reduction="none",
             zero_infinity=True,
         )
         counts = lengths.to(loss.device)

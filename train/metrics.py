@@ -95,9 +95,9 @@ def bootstrap(
     if not array.size:
         return Interval(float("nan"), float("nan"), float("nan"))
     rng = np.random.default_rng(seed)
-    means = np.concatenate([
-        array[rng.integers(0, array.size, (part, array.size))].mean(axis=1) for part in _parts(draws, array.size)
-    ])
+    means = np.concatenate(
+        [array[rng.integers(0, array.size, (part, array.size))].mean(axis=1) for part in _parts(draws, array.size)]
+    )
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(array.mean()), float(low), float(high))
 

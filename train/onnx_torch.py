@@ -46,9 +46,7 @@ class OnnxModule(nn.Module):
         for tensor in graph.initializer:
             if tensor.name in used:
                 self._add_constant(tensor)
-        self._nodes = [
-            (OPERATORS[node.op_type], list(node.input), node.output[0], _attributes(node)) for node in nodes
-        ]
+        self._nodes = [(OPERATORS[node.op_type], list(node.input), node.output[0], _attributes(node)) for node in nodes]
         self._last_use = {name: place for place, node in enumerate(nodes) for name in node.input}
 
     def _add_constant(self, tensor: onnx.TensorProto) -> None:
@@ -195,12 +193,29 @@ def _shape(x: Tensor) -> Sequence[int]:
 
 
 OPERATORS: dict[str, Callable[..., Any]] = {
-    "Add": _binary(torch.add), "AveragePool": _average_pool, "BatchNormalization": _batch_norm, "Concat": _concat,
-    "Conv": _conv, "Div": _binary(torch.div), "Erf": _unary(torch.erf), "HardSigmoid": _hard_sigmoid,
-    "Identity": _unary(lambda x: x), "MatMul": _binary(torch.matmul), "MaxPool": _max_pool,
-    "Mul": _binary(torch.mul), "Pow": _binary(torch.pow), "ReduceMean": _mean, "Relu": _unary(torch.relu),
-    "Reshape": _reshape, "Shape": _unary(_shape), "Sigmoid": _unary(torch.sigmoid), "Slice": _slice,
-    "Softmax": lambda attributes, x: torch.softmax(x, attributes["axis"]), "Sqrt": _unary(torch.sqrt),
-    "Squeeze": _squeeze, "Sub": _binary(torch.sub), "Transpose": lambda attributes, x: x.permute(attributes["perm"]),
+    "Add": _binary(torch.add),
+    "AveragePool": _average_pool,
+    "BatchNormalization": _batch_norm,
+    "Concat": _concat,
+    "Conv": _conv,
+    "Div": _binary(torch.div),
+    "Erf": _unary(torch.erf),
+    "HardSigmoid": _hard_sigmoid,
+    "Identity": _unary(lambda x: x),
+    "MatMul": _binary(torch.matmul),
+    "MaxPool": _max_pool,
+    "Mul": _binary(torch.mul),
+    "Pow": _binary(torch.pow),
+    "ReduceMean": _mean,
+    "Relu": _unary(torch.relu),
+    "Reshape": _reshape,
+    "Shape": _unary(_shape),
+    "Sigmoid": _unary(torch.sigmoid),
+    "Slice": _slice,
+    "Softmax": lambda attributes, x: torch.softmax(x, attributes["axis"]),
+    "Sqrt": _unary(torch.sqrt),
+    "Squeeze": _squeeze,
+    "Sub": _binary(torch.sub),
+    "Transpose": lambda attributes, x: x.permute(attributes["perm"]),
     "Unsqueeze": _unsqueeze,
 }

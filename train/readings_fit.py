@@ -92,8 +92,14 @@ def align(line: PoolLine, reading: LineReading, alphabet: Alphabet) -> Aligned:
     difficulty = len(DIFFICULTIES) if not text else int(np.searchsorted(DIFFICULTIES, errors))
     pitch = int(np.searchsorted(PITCHES, 128 * float(np.mean(line.widths))))
     return Aligned(
-        difficulty, pitch, operations, counts, (tuple(confidences[0]), tuple(confidences[1])),
-        (tuple(shifts[0]), tuple(shifts[1])), tuple(pairs), tuple(inserted),
+        difficulty,
+        pitch,
+        operations,
+        counts,
+        (tuple(confidences[0]), tuple(confidences[1])),
+        (tuple(shifts[0]), tuple(shifts[1])),
+        tuple(pairs),
+        tuple(inserted),
     )
 
 
@@ -224,5 +230,8 @@ def _log_severity(severity: float, items: list[Aligned]) -> None:
     nothing = np.mean([item.difficulty == len(DIFFICULTIES) for item in items])
     log.info(
         "severity %.2f: lines right %.3f, without text %.3f; characters substituted %.3f, deleted %.3f, inserted %.3f",
-        severity, right, nothing, *operations,
+        severity,
+        right,
+        nothing,
+        *operations,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -16,15 +16,18 @@ from textsr.errors import InputError, TextSRError
 from textsr.graphs import Model
 from train.autoencoder import AutoencoderStage
 from train.diffusion import DiffusionStage
-from train.harness import TrainConfig, Trainer, pick_device
+from train.harness import Stage, TrainConfig, Trainer, pick_device
 
-STAGES = {"autoencoder": AutoencoderStage, "diffusion": DiffusionStage}
+STAGES: dict[str, Callable[[Model, TrainConfig, torch.device], Stage]] = {
+    "autoencoder": AutoencoderStage,
+    "diffusion": DiffusionStage,
+}
 DEFAULTS = {"autoencoder": (16, 1.5e-3), "diffusion": (8, 4e-4)}  # batch size, learning rate
 
 DESCRIPTION = """\
-Trains one stage of a preset on pools of rendered lines (python -m train.pool). The autoencoder comes first; the diffusion
-takes its checkpoint. A run ends after --minutes with OUT/model.safetensors (averaged weights of the whole model, a
-checkpoint for export.build), curves.png, curves.jsonl, samples_*.png and what --resume needs to go on.
+Trains one stage of a preset on pools of rendered lines (python -m train.pool). The autoencoder comes first; the
+diffusion takes its checkpoint. A run ends after --minutes with OUT/model.safetensors (averaged weights of the whole
+model, a checkpoint for export.build), curves.png, curves.jsonl, samples_*.png and what --resume needs to go on.
 
 On a CPU, malloc's habit of giving memory back costs half the time: set MALLOC_MMAP_MAX_=0,
 MALLOC_TRIM_THRESHOLD_=100000000000 and MALLOC_TOP_PAD_=268435456 in the environment."""
@@ -32,7 +35,9 @@ MALLOC_TRIM_THRESHOLD_=100000000000 and MALLOC_TOP_PAD_=268435456 in the environ
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser("python -m train.run", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = argparse.ArgumentParser(
+        "python -m train.run", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     made.add_argument("--stage", required=True, choices=sorted(STAGES))
     made.add_argument("--preset", default="compact", choices=sorted(PRESETS))
     made.add_argument("--minutes", type=float, required=True, help="wall-clock budget, time before --resume included")
@@ -57,7 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
     given = parser().parse_args(arguments)
     batch_size, rate = DEFAULTS[given.stage]
-    options = {**vars(given), "batch_size": given.batch_size or batch_size, "learning_rate": given.learning_rate or rate}
+    options = {
+        **vars(given),
+        "batch_size": given.batch_size or batch_size,
+        "learning_rate": given.learning_rate or rate,
+    }
     cfg = TrainConfig(**options)
     try:
         if cfg.minutes <= 0:

@@ -32,10 +32,18 @@ def _stats(**changes: object) -> NoiseStats:
     errors = np.zeros((LEVELS, 3, 3))
     errors[LEVELS - 1] = [0.4, 0.2, 0.1]
     values = {
-        "severities": np.array([0.0, 1.0]), "mix": mix, "errors": errors,
+        "severities": np.array([0.0, 1.0]),
+        "mix": mix,
+        "errors": errors,
         "confidence": np.stack([np.stack([np.linspace(0.1, 0.5, 5), np.linspace(0.6, 1.0, 5)])] * LEVELS),
-        "correlation": 0.5, "bias": 0.0, "line_shift": 0.0, "jitter": (0.0, 0.0), "unknown": 0.0,
-        "confusions": {"口": {"日": 3}}, "inserted": {"一": 1}, **changes,
+        "correlation": 0.5,
+        "bias": 0.0,
+        "line_shift": 0.0,
+        "jitter": (0.0, 0.0),
+        "unknown": 0.0,
+        "confusions": {"口": {"日": 3}},
+        "inserted": {"一": 1},
+        **changes,
     }
     return NoiseStats(**values)  # type: ignore[arg-type]
 

@@ -1,7 +1,7 @@
 """Swin layer of the ResShift UNet, under its published key names (Liu et al. 2021; Yue et al. 2024).
 
-Differences to the original Swin: the norms are group norms over the map, the MLP is of 1x1 convolutions, and a map lower
-than the window is attended in windows of its own height with the bias taken at the same offsets.
+Differences to the original Swin: the norms are group norms over the map, the MLP is of 1x1 convolutions, and a map
+lower than the window is attended in windows of its own height with the bias taken at the same offsets.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class WindowAttention(nn.Module):
         """(heads, n, n) for a window of at most the full size."""
         size, (rows, columns) = self.window, window
         index = self.relative_position_index.view(size, size, size, size)[:rows, :columns, :rows, :columns]
-        return self.relative_position_bias_table[index.reshape(-1)].view(rows * columns, rows * columns, -1).permute(2, 0, 1)
+        bias = self.relative_position_bias_table[index.reshape(-1)]
+        return bias.view(rows * columns, rows * columns, -1).permute(2, 0, 1)
 
     def forward(self, x: Tensor, window: tuple[int, int], mask: Tensor | None) -> Tensor:
         """x (B, windows, n, C) -> the same shape; mask (windows, n, n)."""

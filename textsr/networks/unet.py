@@ -1,7 +1,7 @@
 """ResShift UNet (Yue et al. 2024), under its published key names, with the paper's text cross-attention.
 
-The new spatial transformers live in ``text_blocks``, named after the block whose Swin layer they follow, so the published
-keys stay as they are.
+The new spatial transformers live in ``text_blocks``, named after the block whose Swin layer they follow, so the
+published keys stay as they are.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ class ResBlock(nn.Module):
         )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embed_dim, 2 * out_channels))
         self.out_layers = nn.Sequential(
-            nn.GroupNorm(groups, out_channels), nn.SiLU(), nn.Identity(), nn.Conv2d(out_channels, out_channels, 3, padding=1)
+            nn.GroupNorm(groups, out_channels),
+            nn.SiLU(),
+            nn.Identity(),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1),
         )
         self.skip_connection = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
@@ -35,7 +38,7 @@ class ResBlock(nn.Module):
         h = self.in_layers(x)
         scale, shift = self.emb_layers(embedding)[:, :, None, None].chunk(2, dim=1)
         h = self.out_layers[0](h) * (1 + scale) + shift
-        for layer in self.out_layers[1:]:
+        for layer in list(self.out_layers)[1:]:
             h = layer(h)
         return self.skip_connection(x) + h
 
@@ -60,14 +63,20 @@ class UNet(nn.Module):
         self.cfg = cfg
         width = cfg.model_channels
         self.embed_dim = 4 * width
-        self.time_embed = nn.Sequential(nn.Linear(width, self.embed_dim), nn.SiLU(), nn.Linear(self.embed_dim, self.embed_dim))
+        self.time_embed = nn.Sequential(
+            nn.Linear(width, self.embed_dim), nn.SiLU(), nn.Linear(self.embed_dim, self.embed_dim)
+        )
         self.text_blocks = nn.ModuleDict()
         widths = self._build_down(cfg.latent_channels + cfg.lq_channels + cfg.glyph_channels)
         channels, last = widths[-1], len(cfg.channel_mult) - 1
-        self.middle_block = nn.ModuleList([self._res(channels, channels), SwinLayer(channels, 2**last, cfg), self._res(channels, channels)])
+        self.middle_block = nn.ModuleList(
+            [self._res(channels, channels), SwinLayer(channels, 2**last, cfg), self._res(channels, channels)]
+        )
         self._add_text("middle_block", channels)
         self._build_up(widths)
-        self.out = nn.Sequential(nn.GroupNorm(cfg.norm_groups, width), nn.SiLU(), nn.Conv2d(width, cfg.latent_channels, 3, padding=1))
+        self.out = nn.Sequential(
+            nn.GroupNorm(cfg.norm_groups, width), nn.SiLU(), nn.Conv2d(width, cfg.latent_channels, 3, padding=1)
+        )
 
     def _res(self, in_channels: int, out_channels: int) -> ResBlock:
         return ResBlock(in_channels, out_channels, self.embed_dim, self.cfg.norm_groups)
@@ -75,7 +84,9 @@ class UNet(nn.Module):
     def _add_text(self, name: str, channels: int) -> None:
         cfg = self.cfg
         if cfg.context_dim is not None:
-            self.text_blocks[name] = SpatialTransformer(channels, cfg.context_dim, cfg.context_head_dim, cfg.norm_groups)
+            self.text_blocks[name] = SpatialTransformer(
+                channels, cfg.context_dim, cfg.context_head_dim, cfg.norm_groups
+            )
 
     def _build_down(self, in_channels: int) -> list[int]:
         cfg, channels = self.cfg, self.cfg.model_channels
@@ -110,15 +121,17 @@ class UNet(nn.Module):
                     block.append(Upsample(channels))
                 self.output_blocks.append(block)
 
-    def _run(self, name: str, block: nn.ModuleList, h: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:
-        for layer in block:
+    def _run(self, name: str, block: nn.Module, h: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:
+        for layer in block.children():
             h = layer(h, embedding) if isinstance(layer, ResBlock) else layer(h)
             if isinstance(layer, SwinLayer) and context is not None:
                 h = self.text_blocks[name](h, context)
         return h
 
-    def forward(self, z_t: Tensor, t: Tensor, lq: Tensor, c_cond: Tensor | None = None, glyphs: Tensor | None = None) -> Tensor:
-        """z_t (B,C,h,w) already scaled, t (B,) or (1,), lq (B,3,h,w), c_cond (B,24,D), glyphs (B,1,4h,4w) -> z_0 (B,C,h,w)."""
+    def forward(
+        self, z_t: Tensor, t: Tensor, lq: Tensor, c_cond: Tensor | None = None, glyphs: Tensor | None = None
+    ) -> Tensor:
+        """z_t (B,C,h,w) already scaled, t (B,) or (1,), lq (B,3,h,w), c_cond (B,24,D), glyphs (B,1,4h,4w) -> z_0."""
         inputs = [z_t, lq]
         if self.cfg.glyph_channels:
             assert glyphs is not None, "this preset's UNet reads the glyph canvas"

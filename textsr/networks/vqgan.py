@@ -85,6 +85,9 @@ class Downsample(nn.Module):
 class Level(nn.Module):
     """Residual blocks of one resolution and the change to the next."""
 
+    downsample: nn.Module  # at most one of the two is set, from outside, under its published name
+    upsample: nn.Module
+
     def __init__(self, blocks: list[ResnetBlock]) -> None:
         super().__init__()
         self.block = nn.ModuleList(blocks)
@@ -176,7 +179,8 @@ class Quantizer(nn.Module):
             nearest = F.linear(flat[:, group], -2 * book, book.square().sum(-1)).argmin(-1)  # (B,hw)
             codes.append(nearest)
             quantised.append(F.embedding(nearest, book).transpose(1, 2))  # (B,c,hw)
-        return torch.cat(quantised, 1).unflatten(2, (height, width)), torch.stack(codes, 1).unflatten(2, (height, width))
+        size = (height, width)
+        return torch.cat(quantised, 1).unflatten(2, size), torch.stack(codes, 1).unflatten(2, size)
 
 
 class VQGAN(nn.Module):
