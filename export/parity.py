@@ -177,6 +177,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m export.parity", description="Measure a bundle against torch.")
     parser.add_argument("bundle", help="folder, or the name of a shipped bundle")
     parser.add_argument("--checkpoint", type=Path, metavar="W", help="reference weights; default: the bundle's own")
+    parser.add_argument("--steps", type=int, help="steps of the loop; default: all")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
@@ -184,7 +185,7 @@ def main(argv: list[str] | None = None) -> int:
         model = load_model(args.checkpoint or bundle.path / WEIGHTS, bundle.preset)
         assert isinstance(model, Model)
         round_weights(model, bundle.precision)
-        report = measure(bundle, model)
+        report = measure(bundle, model, steps=args.steps)
     except TextSRError as error:
         sys.stderr.write(f"export.parity: {error}\n")
         return 1
