@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,12 +118,12 @@ def test_perceptual_gradient_of_flat_images_is_finite(perceptual: PerceptualLoss
 
 def test_perceptual_agrees_with_the_package(perceptual: PerceptualLoss, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against stlpips_pytorch's own network; its unused imports are replaced by empty modules."""
-    pytest.importorskip("torchsummary", reason="stlpips_pytorch imports it")
-    torchvision, models = types.ModuleType("torchvision"), types.ModuleType("torchvision.models")
-    ipython = types.ModuleType("IPython")
-    torchvision.models, ipython.embed = models, None  # type: ignore[attr-defined]
-    for name, module in {"torchvision": torchvision, "torchvision.models": models, "IPython": ipython}.items():
-        monkeypatch.setitem(sys.modules, name, module)
+    parts: dict[str, dict[str, Any]] = {"torchvision": {"models": types.ModuleType("torchvision.models")}}
+    parts |= {"torchvision.models": {}, "IPython": {"embed": None}, "torchsummary": {"summary": None}}
+    for name, names in parts.items():
+        empty = types.ModuleType(name)
+        vars(empty).update(names)
+        monkeypatch.setitem(sys.modules, name, empty)
     package = pytest.importorskip("stlpips_pytorch.stlpips")
     reference = package.LPIPS(net="alex", variant="shift_tolerant", verbose=False)
     for name in [name for name in sys.modules if name.startswith("stlpips_pytorch")]:
