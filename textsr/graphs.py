@@ -191,7 +191,7 @@ class RecognizerStep(Graph):
 
     def forward(self, features: Tensor, prefix: Tensor) -> tuple[Tensor]:
         """See the class."""
-        return (self.transocr.step(features, prefix),)
+        return (self.transocr.step(features, prefix).softmax(dim=-1),)
 
 
 GRAPHS: dict[str, type[Graph]] = {
