@@ -1,6 +1,7 @@
-"""The README's picture: ``python benchmarks/before_after.py``. Lines chosen by rule: the first ones of enough characters.
+"""The README's picture: ``python benchmarks/before_after.py``.
 
-With ``--examples DIR`` it also writes their low-resolution pictures, which the README's first command restores.
+Lines chosen by rule: the first ones of enough characters. With ``--examples DIR`` it also writes their
+low-resolution pictures, which the README's first command restores.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from torch import Tensor
 
 from textsr.checkpoint import load_model
 from textsr.config import TINY, Preset
@@ -152,17 +153,19 @@ def test_steps_go_by_their_own_t_and_constants(steps: int) -> None:
     executor = Recorder()
     restore(executor, SMALL, lines(), steps=steps, text_sampler="categorical")
     kept = SCHEDULE.kept(steps)
-    np.testing.assert_array_equal(executor.of("vqgan_encoder")[0]["constants"], np.float32([SCHEDULE.prior_std]))
+    np.testing.assert_array_equal(
+        executor.of("vqgan_encoder")[0]["constants"], np.array([SCHEDULE.prior_std], np.float32)
+    )
     eta = np.append(SCHEDULE.etas[list(kept)], 0.0)
     for place, unet in enumerate(executor.of("unet_step")):
         now, later = eta[place], eta[place + 1]
         expected = [1 / np.sqrt(4 * now + 1), later / now, 1 - later / now, 2 * np.sqrt(later / now * (now - later))]
         np.testing.assert_allclose(unet["constants"], expected, rtol=1e-6, atol=1e-7)
-        np.testing.assert_array_equal(unet["t"], np.float32([kept[place]]))
+        np.testing.assert_array_equal(unet["t"], np.array([kept[place]], np.float32))
         assert unet["constants"].dtype == unet["t"].dtype == unet["noise"].dtype == np.float32
     times = [*text_times(SCHEDULE, kept, 199), -1]
     for place, text in enumerate(executor.of("text_step")):
-        np.testing.assert_array_equal(text["time"], np.float32([times[place]]))
+        np.testing.assert_array_equal(text["time"], np.array([times[place]], np.float32))
         np.testing.assert_array_equal(executor.of("mom_image")[place]["time"], text["time"])
         constants = CategoricalSchedule(SMALL.symbols).step_constants(times[place], times[place + 1])
         np.testing.assert_array_equal(text["constants"], constants)
@@ -282,7 +285,7 @@ def test_same_seed_same_image_alone_and_in_a_batch(executor: TorchExecutor, samp
 
 def test_one_step_decodes_the_prediction(executor: TorchExecutor) -> None:
     batch = lines(TINY, 1)
-    predictions: list[NDArray[Any]] = []
+    predictions: list[Tensor] = []
 
     def observe(step: int, graph: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         if graph == "unet_step":
