@@ -35,12 +35,21 @@ def gradient_loss(a: Tensor, b: Tensor) -> Tensor:
 
 @torch.no_grad()
 def fit_codebook(vqgan: VQGAN, z: Tensor, rounds: int = 8) -> None:
-    """k-means of latents z (B,C,h,w), each group of channels on its own, into the codebook."""
+    """k-means of latents z (B,C,h,w), each group of channels on its own, into the codebook.
+
+    Distances are taken in float32 whatever the autocast state: in bfloat16 they go to the wrong code too often.
+    """
+    with torch.autocast(z.device.type, enabled=False):
+        _k_means(vqgan, z, rounds)
+
+
+def _k_means(vqgan: VQGAN, z: Tensor, rounds: int) -> None:
     groups = z.float().unflatten(1, (vqgan.quantize.groups, -1)).permute(1, 0, 3, 4, 2).flatten(1, 3)  # (g,n,c)
     books = []
     for points, book in zip(groups, vqgan.quantize.codebooks(), strict=True):
         codes = book.shape[0]
-        centres = points[torch.randperm(len(points))[:codes]].clone()
+        order = torch.cat([torch.randperm(len(points)) for _ in range(-(-codes // len(points)))])
+        centres = points[order[:codes]].clone()
         for _ in range(rounds):
             nearest = F.linear(points, -2 * centres, centres.square().sum(-1)).argmin(-1)
             count = torch.bincount(nearest, minlength=codes).clamp(min=1)[:, None]
@@ -75,6 +84,12 @@ def normalise_latents(vqgan: VQGAN, z: Tensor) -> None:
     after.weight.mul_(scale[None, :, None, None])
 
 
+def _was_quantised(folder: Path) -> bool:
+    """Whether the run in ``folder`` had come as far as its quantiser."""
+    curves = folder / "curves.jsonl"
+    return curves.is_file() and '"codes_used"' in curves.read_text(encoding="utf-8")
+
+
 class AutoencoderStage:
     """Trains ``model.vqgan``; the other parts are saved as they are."""
 
@@ -85,7 +100,7 @@ class AutoencoderStage:
         self.model: VQGAN = place(full.vqgan, device)
         self.perceptual = PerceptualLoss().to(device)
         self.pool, self.val = LinePool(cfg.pool), LinePool(cfg.val_pool)
-        self.quantised = cfg.resume is not None or cfg.checkpoint is not None
+        self.quantised = cfg.checkpoint is not None or (cfg.resume is not None and _was_quantised(cfg.resume))
         self.used = torch.zeros(self.model.quantize.embedding.num_embeddings, device=device)
 
     def batches(self, seed: int) -> Iterator[Tensor]:
@@ -171,5 +186,7 @@ class AutoencoderStage:
         save_model(self.full, path, metadata, parts={"vqgan": final})
 
     def _validation_images(self, count: int) -> Tensor:
-        images = torch.from_numpy(np.stack([self.val[i].image for i in range(count)])).permute(0, 3, 1, 2)
+        """(at most count,3,128,512) in [-1,1]."""
+        lines = [self.val[i].image for i in range(min(count, len(self.val)))]
+        images = torch.from_numpy(np.stack(lines)).permute(0, 3, 1, 2)
         return images.to(self.device).float().div(127.5).sub(1)

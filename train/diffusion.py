@@ -8,6 +8,8 @@ diffusion's cross-entropy. So a step costs a tenth of decoding every line, and a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +34,9 @@ from train.pool import LinePool
 from train.readings import NoiseModel
 
 L1_WEIGHT, PERCEPTUAL_WEIGHT, RECOGNIZER_WEIGHT = 1.0, 1.0, 0.02  # paper, Eq. 5
-DECODE_EVERY, DECODE_LINES = 4, 2
+DECODE_EVERY, DECODE_LINES = 5, 1
 PERCEPTUAL_CROP = 128  # columns; the perceptual network costs twice the decoder
-TEXT_LINES = 4
+TEXT_LINES = 2
 VALIDATION_LINES = 16
 
 
@@ -49,6 +51,21 @@ class Trained(nn.Module):
 def enlarge(lq: Tensor) -> Tensor:
     """The runtime's bicubic enlargement (a = -0.75) of lq (B,3,h,w)."""
     return F.interpolate(lq, scale_factor=float(SCALE), mode="bicubic", align_corners=False)
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """A batch on the device: hr (B,3,H,W), lq (B,3,h,w), latents z_0, z_y, z_t (B,C,h,w), t (B,), reading, canvas."""
+
+    batch: LinesOfText
+    hr: Tensor
+    lq: Tensor
+    z_0: Tensor
+    z_y: Tensor
+    z_t: Tensor
+    t: Tensor
+    text: tuple[Tensor, Tensor, Tensor, Tensor]
+    glyphs: Tensor | None
 
 
 class LatentCache:
@@ -78,6 +95,7 @@ class DiffusionStage:
         self.schedule = ResidualShiftSchedule.from_config(full.preset.schedule)
         self.times = text_times(self.schedule, tuple(range(len(self.schedule))), full.preset.schedule.text_start)
         self.categorical = CategoricalSchedule(full.preset.symbols)
+        self.scales = torch.tensor(self.schedule.input_scales, dtype=torch.float32, device=device)
         self.etas = torch.tensor(self.schedule.etas, dtype=torch.float32, device=device)
         self.generator = torch.Generator(device).manual_seed(cfg.seed)
         self.perceptual, self.recognizer = PerceptualLoss().to(device), RecognizerLoss().to(device)
@@ -85,31 +103,35 @@ class DiffusionStage:
         self.pool, self.val = LinePool(cfg.pool), LinePool(cfg.val_pool)
         self.cache = LatentCache(len(self.pool), full.preset.latent_shape)
         self.count = 0
+        self.progress = 0.0  # of the run; the thread that makes batches reads it for the curriculum
 
-    def batches(self, seed: int) -> Iterator[LinesOfText]:
-        """Batches from a thread of their own."""
+    def batches(self, seed: int) -> Iterator[Corrupted]:
+        """Batches made ready, latents included, on a thread of their own."""
+        self.generator.manual_seed(seed)  # a resumed run draws other degradations and noise than before
         rng = np.random.default_rng(seed)
-        return Prefetch(lambda: line_batches(self.pool, self.noise, self.alphabet, self.cfg.batch_size, rng))
+        lines = partial(line_batches, self.pool, self.noise, self.alphabet, self.cfg.batch_size, rng)
+        return Prefetch(lambda: (self._corrupt(batch, self.progress) for batch in lines()))
 
     def _images(self, pixels: np.ndarray) -> Tensor:
         return torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float().div(255).contiguous()
 
     @torch.no_grad()
-    def _corrupt(self, batch: LinesOfText, progress: float) -> dict[str, Tensor]:
-        """The batch on the device: hr, lq, z_0, z_y, z_t (float32), t (B,)."""
+    def _corrupt(self, batch: LinesOfText, progress: float) -> Corrupted:
+        """The batch on the device; only the encoder runs in half precision."""
         hr = self._images(batch.images)
-        severity = torch.from_numpy(batch.severity).to(self.device)
-        with torch.autocast(self.device.type, enabled=False):
-            lq = three_sources(hr, progress, self.generator, severity).mul(2).sub(1)
-            image = enlarge(lq).contiguous(memory_format=torch.channels_last)
+        lq = three_sources(hr, progress, self.generator, torch.from_numpy(batch.severity).to(self.device))
+        lq = lq.mul(2).sub(1)
         hr = hr.mul(2).sub(1).contiguous(memory_format=torch.channels_last)
-        z_0 = self.cache.get(batch.places, hr, self.full)
-        z_y = self.full.vqgan.encode(image).float()
+        with torch.autocast(self.device.type, torch.bfloat16):
+            z_0 = self.cache.get(batch.places, hr, self.full)
+            z_y = self.full.vqgan.encode(enlarge(lq).contiguous(memory_format=torch.channels_last)).float()
         t = torch.randint(len(self.schedule), (len(hr),), generator=self.generator, device=self.device)
         eta = self.etas[t][:, None, None, None]
         noise = torch.randn(z_0.shape, generator=self.generator, device=self.device)
         z_t = z_0 + eta * (z_y - z_0) + self.schedule.kappa * eta.sqrt() * noise
-        return {"hr": hr, "lq": lq, "z_0": z_0, "z_y": z_y, "z_t": z_t, "t": t, "eta": eta}
+        text = self._text(batch.reading)
+        glyphs = None if self.full.preset.glyph is None else self.full.glyph_canvas(*text)
+        return Corrupted(batch, hr, lq, z_0, z_y, z_t, t, text, glyphs)
 
     def _text(self, arrays: TextArrays) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         values = (arrays.tokens, arrays.weights, arrays.centres, arrays.widths)
@@ -118,25 +140,20 @@ class DiffusionStage:
         )
         return tokens, weights, centres, widths
 
-    def loss(self, batch: LinesOfText, progress: float) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, now: Corrupted, progress: float) -> tuple[Tensor, dict[str, float]]:
         """Latent L1, and in turns the losses on the decoded image and the text diffusion's."""
-        now = self._corrupt(batch, progress)
-        text = self._text(batch.reading)
-        glyphs = None
-        if self.full.preset.glyph is not None:
-            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-                glyphs = self.full.glyph_canvas(*text)
-        scaled = now["z_t"] / (now["eta"] * self.schedule.kappa**2 + 1).sqrt()
-        c_cond = self.full.mom.text_condition(text[0], text[1])
-        z0_hat = self.full.unet(scaled, now["t"].float(), now["lq"], c_cond, glyphs).float()
-        latent = (z0_hat - now["z_0"]).abs().mean()
+        self.progress = progress
+        scaled = now.z_t * self.scales[now.t][:, None, None, None]
+        c_cond = self.full.mom.text_condition(now.text[0], now.text[1])
+        z0_hat = self.full.unet(scaled, now.t.float(), now.lq, c_cond, now.glyphs).float()
+        latent = (z0_hat - now.z_0).abs().mean()
         loss, figures = latent, {"latent": latent.item()}
         self.count += 1
         if self.count % DECODE_EVERY == 0:
-            decoded, parts = self._decoded_loss(z0_hat, now["hr"], batch)
+            decoded, parts = self._decoded_loss(z0_hat, now.hr, now.batch)
             loss, figures = loss + decoded, figures | parts
         elif self.count % DECODE_EVERY == 2:
-            cross_entropy = self._text_loss(now, text, self._text(batch.truth)[0])
+            cross_entropy = self._text_loss(now, self._text(now.batch.truth)[0])
             loss, figures = loss + 0.1 * cross_entropy, figures | {"text": cross_entropy.item()}
         return loss, figures
 
@@ -145,39 +162,35 @@ class DiffusionStage:
         restored = self.full.vqgan.decode(z0_hat[few]).float()
         l1 = (restored - hr[few]).abs().mean()
         last = restored.shape[3] - PERCEPTUAL_CROP
-        left = int(torch.randint(last + 1, (), generator=self.generator, device=self.device))
+        left = int(torch.randint(last + 1, ()))
         crop = slice(left, left + PERCEPTUAL_CROP)
         perceptual = self.perceptual(restored[..., crop], hr[few][..., crop]).mean()
         recognizer = self.recognizer(restored, batch.texts[few], torch.from_numpy(batch.filled[few])).mean()
         loss = L1_WEIGHT * l1 + PERCEPTUAL_WEIGHT * perceptual + RECOGNIZER_WEIGHT * recognizer
         return loss, {"l1": l1.item(), "perceptual": perceptual.item(), "recognizer": recognizer.item()}
 
-    def _text_loss(self, now: dict[str, Tensor], text: tuple[Tensor, ...], truth: Tensor) -> Tensor:
+    def _text_loss(self, now: Corrupted, truth: Tensor) -> Tensor:
         """Cross-entropy of TDM's prediction with the true text, from the read text noised to the time of z_t."""
         few = slice(TEXT_LINES)
-        time = torch.tensor([self.times[int(t)] for t in now["t"][few]], device=self.device)
+        time = torch.tensor([self.times[int(t)] for t in now.t[few]], device=self.device)
         keep = torch.tensor(np.exp(self.categorical.log_cumulative), device=self.device)[time]
-        chance = torch.rand(truth[few].shape, generator=self.generator, device=self.device)
-        other = torch.randint(self.full.preset.symbols, truth[few].shape, generator=self.generator, device=self.device)
-        tokens = torch.where(chance < keep[:, None], text[0][few], other)
-        i_cond = self.full.mom.image_condition(tokens, text[1][few], now["z_y"][few], now["z_t"][few], time.float())
+        chance, other = torch.rand(truth[few].shape), torch.randint(self.full.preset.symbols, truth[few].shape)
+        tokens = torch.where(chance.to(self.device) < keep[:, None], now.text[0][few], other.to(self.device))
+        i_cond = self.full.mom.image_condition(tokens, now.text[1][few], now.z_y[few], now.z_t[few], time.float())
         return F.cross_entropy(self.full.tdm(tokens, time.float(), i_cond).float(), truth[few])
 
     def samples(self, model: nn.Module, path: Path) -> dict[str, float]:
         """PSNR of restored validation lines and of bicubic; picture: bicubic, restored, original."""
         assert isinstance(model, Trained)
-        lines = [self.val[i] for i in range(VALIDATION_LINES)]
-        pixels = np.stack([line.image for line in lines])
-        hr, generator = self._images(pixels), torch.Generator(self.device).manual_seed(1)
-        severity = torch.linspace(0.1, 0.9, VALIDATION_LINES, device=self.device)
-        rng = np.random.default_rng(1)
-        batch = next(line_batches(lines, self.noise, self.alphabet, VALIDATION_LINES, rng))
-        order = torch.from_numpy(batch.places)
+        lines = [self.val[i] for i in range(min(VALIDATION_LINES, len(self.val)))]
+        batch = next(line_batches(lines, self.noise, self.alphabet, len(lines), np.random.default_rng(1)))
+        hr, generator = self._images(batch.images), torch.Generator(self.device).manual_seed(1)
+        severity = torch.from_numpy(batch.severity).to(self.device)  # that of the readings
         with torch.autocast(self.device.type, enabled=False):
-            lq = three_sources(hr, 1.0, generator, severity)[order].mul(2).sub(1)
+            lq = three_sources(hr, 1.0, generator, severity).mul(2).sub(1)
             image = enlarge(lq)
-        hr = hr[order].mul(2).sub(1)
-        text, keys = batch.reading, [bytes([i]) for i in range(VALIDATION_LINES)]
+        hr = hr.mul(2).sub(1)
+        text, keys = batch.reading, [bytes([i]) for i in range(len(lines))]
         arrays = LineBatch(
             lq.cpu().numpy(),
             image.cpu().numpy(),

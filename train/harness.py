@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import math
+import pickle
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -26,6 +29,12 @@ from textsr.errors import InputError
 log = logging.getLogger(__name__)
 
 Module = TypeVar("Module", bound=nn.Module)
+
+DAMAGE = (EOFError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError, pickle.PickleError)
+"""What the readers of a run's files raise for a file that is not what it should be."""
+
+ROW_STEPS = 20
+"""Steps that a row of the curves sums up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +89,37 @@ class Progress:
     lines: int = 0
 
 
+class Averages:
+    """Means of figures since they were last taken, each over the steps that measured it."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, int]] = {}
+
+    def __bool__(self) -> bool:
+        """Whether anything was added."""
+        return bool(self._sums)
+
+    def add(self, figures: dict[str, float]) -> None:
+        """The figures of one step."""
+        for name, value in figures.items():
+            total, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = total + value, count + 1
+
+    def take(self) -> dict[str, float]:
+        """The means; the next ones start from nothing."""
+        means = {name: total / count for name, (total, count) in self._sums.items()}
+        self._sums = {}
+        return means
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to that takes the place of ``path`` once it is complete."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    yield unfinished
+    unfinished.replace(path)
+
+
 def pick_device(name: str) -> torch.device:
     """``auto``: CUDA where there is one. Raises InputError for a device that is not there."""
     if name == "auto":
@@ -113,28 +153,39 @@ class Trainer:
         self.ema = ModelEmaV3(stage.model, decay=cfg.ema_decay, use_warmup=True)
         self.at = Progress()
         self.curves: list[dict[str, float]] = []
+        self.averages = Averages()
         if cfg.resume is not None:
             self._resume(cfg.resume)
 
     def run(self) -> None:
-        """Trains until the budget is spent. Raises InputError (with the batch saved) when the loss is not finite."""
+        """Trains until the budget is spent. Raises InputError (with the batch saved) for a loss that is not finite.
+
+        A resumed run whose budget is spent already is left as it is.
+        """
         cfg, budget = self.cfg, self.cfg.minutes * 60
+        if cfg.resume is not None and self.at.seconds >= budget:
+            log.warning(
+                "nothing to do: the run in %s has trained %.1f of %.1f minutes; give more --minutes to go on",
+                cfg.resume, self.at.seconds / 60, cfg.minutes,
+            )  # fmt: skip
+            return
         cfg.out.mkdir(parents=True, exist_ok=True)
         batches = self.stage.batches(cfg.seed + self.at.step)
         start = self.at.seconds
         saved = begun = time.monotonic()
-        with tqdm(total=round(budget), unit="s", desc=cfg.stage, mininterval=10) as bar:
+        with tqdm(total=round(budget), initial=round(start), unit="s", desc=cfg.stage, mininterval=10) as bar:
             while self.at.seconds < budget:
                 waiting = time.monotonic()
                 batch = next(batches)
                 self.at.waited += time.monotonic() - waiting
-                figures = self._step(batch, min(1.0, self.at.seconds / budget))
+                self.averages.add(self._step(batch, min(1.0, self.at.seconds / budget)))
                 now = time.monotonic()
                 bar.update(round(start + now - begun) - round(self.at.seconds))
                 self.at.seconds = start + now - begun
-                if self.at.step % 20 == 0:
-                    self._record(figures)
-                    bar.set_postfix({k: f"{v:.4f}" for k, v in figures.items()}, refresh=False)
+                if self.at.step % ROW_STEPS == 0:
+                    means = self._record()
+                    shown = {"step": str(self.at.step)} | {k: f"{v:.4f}" for k, v in means.items()}
+                    bar.set_postfix(shown, refresh=False)
                 if now - saved > cfg.save_minutes * 60:
                     self._save(final=False)
                     saved = time.monotonic()
@@ -148,41 +199,45 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16):
             loss, figures = self.stage.loss(batch, progress)
         if not torch.isfinite(loss):
-            torch.save(batch, self.cfg.out / "bad_batch.pt")
-            raise InputError(
-                f"loss is {loss.item()} at step {self.at.step}; the batch is in {self.cfg.out / 'bad_batch.pt'}"
-            )
+            raise self._not_finite("loss", loss, batch)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.stage.model.parameters(), 1.0)
+        if not torch.isfinite(norm):  # the step would spoil every weight
+            raise self._not_finite("gradient", norm, batch)
         self.optimizer.step()
         self.ema.update(self.stage.model, step=self.at.step)
         self.at.step += 1
         self.at.lines += self.cfg.batch_size
         return {"loss": loss.item(), **figures, "grad_norm": norm.item(), "lr": rate}
 
-    def _record(self, figures: dict[str, float]) -> None:
-        seconds = max(self.at.seconds, 1e-9)
-        row = {"step": self.at.step, "seconds": round(seconds, 1), **figures}
+    def _not_finite(self, what: str, value: Tensor, batch: Any) -> InputError:
+        path = self.cfg.out / "bad_batch.pt"
+        torch.save(batch, path)
+        return InputError(f"{what} is {value.item()} at step {self.at.step}; the batch is in {path}")
+
+    def _record(self) -> dict[str, float]:
+        """A row of the curves: the means of the steps since the last one, which it returns."""
+        seconds, means = max(self.at.seconds, 1e-9), self.averages.take()
+        row = {"step": self.at.step, "seconds": round(seconds, 1), **means}
         row |= {"samples_per_second": self.at.lines / seconds, "data_wait_share": self.at.waited / seconds}
         self.curves.append(row)
+        return means
 
     def _save(self, *, final: bool) -> None:
-        out, cfg = self.cfg.out, self.cfg
-        model = self.ema.module
+        out, model = self.cfg.out, self.ema.module
         model.eval()
+        if self.averages:
+            self._record()
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
             figures = self.stage.samples(model, out / f"samples_{self.at.step:06d}.png")
         log.info("step %d, %.0f s: %s", self.at.step, self.at.seconds, {k: round(v, 4) for k, v in figures.items()})
         if self.curves:
             self.curves[-1] |= {f"val_{k}": v for k, v in figures.items()}
-        options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(cfg).items()}
+        options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self.cfg).items()}
         state = {"progress": asdict(self.at), "validation": figures, "options": options}
-        (out / "curves.jsonl").write_text("".join(json.dumps(row) + "\n" for row in self.curves), encoding="utf-8")
-        (out / "state.json").write_text(json.dumps(state, indent=1), encoding="utf-8")
-        plot_curves(self.curves, out / "curves.png")
-        save_file({k: v.contiguous() for k, v in self.stage.model.state_dict().items()}, out / "raw.safetensors")
-        torch.save(self.optimizer.state_dict(), out / "optimizer.pt")
         self.stage.save(model, out / "model.safetensors", {"training": json.dumps(state)})
+        self._save_resume(out, state)
+        plot_curves(self.curves, out / "curves.png")
         if final:
             seconds = max(self.at.seconds, 1e-9)
             rate, wait = self.at.lines / seconds, self.at.waited / seconds
@@ -190,17 +245,37 @@ class Trainer:
                 "done: %d steps, %.1f lines/s, %.1f%% of the time waiting for data", self.at.step, rate, 100 * wait
             )
 
+    def _save_resume(self, out: Path, state: dict[str, Any]) -> None:
+        """What `_resume` reads, each file complete or as it was before."""
+        for name, module in (("raw", self.stage.model), ("ema", self.ema.module)):
+            with replacing(out / f"{name}.safetensors") as path:
+                save_file({k: v.contiguous() for k, v in module.state_dict().items()}, path)
+        with replacing(out / "optimizer.pt") as path:
+            torch.save(self.optimizer.state_dict(), path)
+        with replacing(out / "curves.jsonl") as path:
+            path.write_text("".join(json.dumps(row) + "\n" for row in self.curves), encoding="utf-8")
+        with replacing(out / "state.json") as path:
+            path.write_text(json.dumps(state, indent=1), encoding="utf-8")
+
     def _resume(self, folder: Path) -> None:
+        cfg = self.cfg
         try:
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            found = state["options"]["stage"], state["options"]["preset"]
+            if found != (cfg.stage, cfg.preset):
+                raise InputError(f"--resume {folder}: a run of {found}, not of {(cfg.stage, cfg.preset)}")
             self.stage.model.load_state_dict(load_file(folder / "raw.safetensors"))
             self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
             rows = (folder / "curves.jsonl").read_text(encoding="utf-8").splitlines()
-        except OSError as error:
+            self.curves = [json.loads(row) for row in rows]
+            self.at = Progress(**state["progress"])
+            self.ema = ModelEmaV3(self.stage.model, decay=cfg.ema_decay, use_warmup=True)
+            if (folder / "ema.safetensors").is_file():
+                self.ema.module.load_state_dict(load_file(folder / "ema.safetensors"))
+            else:
+                log.warning("%s has no ema.safetensors: the averages start again from its last weights", folder)
+        except (*DAMAGE, OSError) as error:
             raise InputError(f"--resume {folder}: {error}; give the folder of an earlier run") from error
-        self.curves = [json.loads(row) for row in rows]
-        self.at = Progress(**state["progress"])
-        self.ema = ModelEmaV3(self.stage.model, decay=self.cfg.ema_decay, use_warmup=True)
 
 
 def plot_curves(curves: list[dict[str, float]], path: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsr.alphabet import Alphabet
+from textsr.errors import InputError
 from textsr.reading import TextArrays
 from train.pool import PoolLine
 from train.readings import NoiseModel
@@ -54,7 +55,14 @@ def true_arrays(pool: Lines, places: NDArray[np.int64], alphabet: Alphabet) -> T
 def line_batches(
     pool: Lines, noise: NoiseModel, alphabet: Alphabet, batch_size: int, rng: np.random.Generator
 ) -> Iterator[LinesOfText]:
-    """Endless batches: all lines in a random order, then again in another."""
+    """Endless batches: all lines in a random order, then again in another.
+
+    Raises InputError (at the first batch) when the pool cannot fill one.
+    """
+    if len(pool) < batch_size:
+        raise InputError(
+            f"a pool of {len(pool)} lines cannot fill a batch of {batch_size}: give a smaller --batch-size"
+        )
     while True:
         order = rng.permutation(len(pool))
         for start in range(0, len(order) - batch_size + 1, batch_size):
@@ -81,6 +89,7 @@ class Prefetch(Generic[Item]):
         try:
             for item in make():
                 self._queue.put(item)
+            self._queue.put(StopIteration())
         except BaseException as error:  # handed to the consumer, which raises it
             self._queue.put(error)
 
@@ -90,5 +99,6 @@ class Prefetch(Generic[Item]):
     def __next__(self) -> Item:
         item = self._queue.get()
         if isinstance(item, BaseException):
+            self._queue.put(item)  # the thread has ended: whoever asks again gets the same answer
             raise item
         return item

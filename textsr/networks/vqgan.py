@@ -171,7 +171,13 @@ class Quantizer(nn.Module):
         return self.embedding.weight.unflatten(0, (self.groups, -1))
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """z (B,C,h,w) -> quantised z (B,C,h,w) and codes (B,groups,h,w) int64."""
+        """z (B,C,h,w) -> quantised z (B,C,h,w) and codes (B,groups,h,w) int64.
+
+        Distances are float32 under autocast too: in bfloat16 a sixth of the latents goes to another code.
+        """
+        if torch.is_autocast_enabled(z.device.type):
+            with torch.autocast(z.device.type, enabled=False):
+                return self(z)
         height, width = z.shape[2], z.shape[3]
         flat = z.float().unflatten(1, (self.groups, -1)).flatten(3).transpose(2, 3)  # (B,g,hw,c)
         codes, quantised = [], []

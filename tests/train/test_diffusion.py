@@ -1,0 +1,179 @@
+"""Stage ``diffusion``: batches, corruption, losses that reach what they should."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("rapidocr", reason="the recogniser's weights come with it")
+pytest.importorskip("stlpips_pytorch", reason="the weights of the perceptual loss come with it")
+
+from tests.train.small import TEXTS, config, write_pool, write_pools
+from textsr.alphabet import Alphabet
+from textsr.config import TINY
+from textsr.errors import InputError
+from textsr.graphs import Model
+from train.diffusion import DECODE_EVERY, Corrupted, DiffusionStage, LatentCache
+from train.lines import Prefetch, line_batches, true_arrays
+from train.pool import LinePool
+from train.readings import NoiseModel
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> DiffusionStage:
+    folder = tmp_path_factory.mktemp("diffusion")
+    write_pools(folder)
+    torch.manual_seed(0)
+    return DiffusionStage(Model(TINY), config(folder, stage="diffusion"), torch.device("cpu"))
+
+
+@pytest.fixture
+def batch(stage: DiffusionStage) -> Corrupted:
+    lines = next(line_batches(stage.pool, stage.noise, stage.alphabet, 4, np.random.default_rng(0)))
+    return stage._corrupt(lines, 1.0)
+
+
+def reached(module: torch.nn.Module) -> float:
+    return sum(float(p.grad.abs().sum()) for p in module.parameters() if p.grad is not None)
+
+
+def test_every_loss_is_finite_and_reaches_its_network(stage: DiffusionStage, batch: Corrupted) -> None:
+    stage.count = 0
+    seen: list[set[str]] = []
+    torch.nn.init.ones_(stage.full.tdm.rezero.alpha)  # 0 at first: nothing passes to the picture's side yet
+    for _ in range(DECODE_EVERY):
+        stage.model.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, figures = stage.loss(batch, 0.5)
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert all(np.isfinite(value) for value in figures.values())
+        assert reached(stage.full.unet) > 0
+        assert reached(stage.full.mom.Transformer) > 0 or not seen  # through text blocks that start at zero
+        assert reached(stage.full.vqgan) == 0
+        assert (reached(stage.full.tdm) > 0) == (reached(stage.full.mom.Unet) > 0) == ("text" in figures)
+        torch.nn.init.normal_(stage.full.unet.text_blocks["middle_block"].proj_out.weight, std=0.1)  # type: ignore
+        seen.append(set(figures))
+    decoded = {"latent", "l1", "perceptual", "recognizer"}
+    plain = [{"latent"}] * (DECODE_EVERY - 3)
+    assert seen == [{"latent"}, {"latent", "text"}, *plain, decoded]
+
+
+def test_the_true_latent_has_no_latent_loss(
+    stage: DiffusionStage, batch: Corrupted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage.full.unet, "forward", lambda *_: batch.z_0)
+    monkeypatch.setattr(stage, "count", 0)
+    loss, figures = stage.loss(batch, 0.5)
+    assert figures == {"latent": 0.0}
+    assert loss == 0
+
+
+def test_corruption_is_the_forward_process(stage: DiffusionStage, batch: Corrupted) -> None:
+    assert batch.lq.shape == (4, 3, 32, 128)
+    assert batch.hr.shape == (4, 3, 128, 512)
+    assert batch.lq.abs().max() <= 1
+    assert batch.z_t.shape == batch.z_0.shape == batch.z_y.shape == (4, *TINY.latent_shape)
+    assert {value.dtype for value in (batch.lq, batch.z_0, batch.z_y, batch.z_t)} == {torch.float32}
+    assert ((batch.t >= 0) & (batch.t < 18)).all()
+    eta = torch.from_numpy(stage.schedule.etas[batch.t.numpy()]).float().view(4, 1, 1, 1)
+    mean = batch.z_0 + eta * (batch.z_y - batch.z_0)
+    noise = (batch.z_t - mean) / (2 * eta.sqrt())
+    assert noise.mean().item() == pytest.approx(0, abs=0.03)
+    assert noise.std().item() == pytest.approx(1, abs=0.03)
+    assert batch.glyphs is not None
+    assert batch.glyphs.shape == (4, 1, 128, 512)
+    hr = torch.from_numpy(batch.batch.images).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    torch.testing.assert_close(batch.hr, hr)
+
+
+@torch.no_grad()
+def test_half_precision_of_the_encoder_is_near_enough(stage: DiffusionStage, batch: Corrupted) -> None:
+    exact = stage.full.vqgan.encode(batch.hr)
+    assert (batch.z_0 - exact).std() < 0.02 * exact.std()
+
+
+def test_a_seed_gives_the_same_batches_and_noise(stage: DiffusionStage) -> None:
+    drawn = []
+    for seed in (5, 5, 6):
+        rng = np.random.default_rng(seed)
+        stage.generator.manual_seed(seed)
+        drawn.append(stage._corrupt(next(line_batches(stage.pool, stage.noise, stage.alphabet, 4, rng)), 0.5))
+    np.testing.assert_array_equal(drawn[0].batch.places, drawn[1].batch.places)
+    assert torch.equal(drawn[0].z_t, drawn[1].z_t)
+    assert torch.equal(drawn[0].lq, drawn[1].lq)
+    assert not torch.equal(drawn[0].z_t, drawn[2].z_t)
+
+
+def test_samples_are_measured_and_drawn(stage: DiffusionStage, tmp_path: Path) -> None:
+    parts = stage.full.unet, stage.full.mom, stage.full.tdm
+    figures = stage.samples(stage.model, tmp_path / "samples.png")
+    assert figures.keys() == {"psnr", "psnr_bicubic"}
+    assert all(np.isfinite(value) for value in figures.values())
+    assert figures == stage.samples(stage.model, tmp_path / "again.png")
+    assert (tmp_path / "samples.png").read_bytes() == (tmp_path / "again.png").read_bytes()
+    assert (stage.full.unet, stage.full.mom, stage.full.tdm) == parts
+
+
+def test_latents_are_encoded_once() -> None:
+    class Encoder:
+        calls = 0
+
+        def encode(self, images: torch.Tensor) -> torch.Tensor:
+            self.calls += len(images)
+            return images[:, :1, ::4, ::4] * torch.ones(1, 4, 1, 1)
+
+    class Whole:
+        vqgan = Encoder()
+
+    whole: Any = Whole()
+    cache, images = LatentCache(5, (4, 2, 3)), torch.rand(5, 3, 8, 12)
+    for places in ([0, 1], [1, 2, 0], [4, 2]):
+        index = np.array(places)
+        expected = images[index][:, :1, ::4, ::4].expand(-1, 4, -1, -1)
+        torch.testing.assert_close(cache.get(index, images[index], whole), expected, atol=1e-3, rtol=0)
+    assert Whole.vqgan.calls == 4
+    assert cache.known.tolist() == [True, True, True, False, True]
+
+
+def test_line_batches_tell_of_their_lines(tmp_path: Path) -> None:
+    pool, alphabet = LinePool(write_pool(tmp_path / "pool", 7)), Alphabet.load()
+    batches = line_batches(pool, NoiseModel.load(), alphabet, 3, np.random.default_rng(0))
+    first, second = next(batches), next(batches)
+    assert len({*first.places, *second.places}) == 6  # no line twice in a round
+    for place, text, image, filled in zip(first.places, first.texts, first.images, first.filled, strict=True):
+        line = pool[int(place)]
+        assert text == line.text == TEXTS[place % len(TEXTS)]
+        np.testing.assert_array_equal(image, line.image)
+        assert filled == pytest.approx(line.width / 512)
+    truth = true_arrays(pool, first.places, alphabet)
+    for row, text in enumerate(first.texts):
+        assert alphabet.decode(truth.tokens[row]) == alphabet.fold(text)
+        np.testing.assert_allclose(truth.centres[row, : len(text)], pool[int(first.places[row])].centres)
+        assert (truth.weights[row] == 1).all()
+
+
+def test_a_pool_smaller_than_a_batch_is_refused(tmp_path: Path) -> None:
+    pool = LinePool(write_pool(tmp_path / "pool", 2))
+    batches = Prefetch(lambda: line_batches(pool, NoiseModel.load(), Alphabet.load(), 3, np.random.default_rng(0)))
+    for _ in range(2):  # and asking again gives the same answer, not an endless wait
+        with pytest.raises(InputError, match="2 lines cannot fill a batch of 3"):
+            next(batches)
+
+
+def test_prefetch_hands_over_items_then_the_error() -> None:
+    def make() -> Iterator[int]:
+        yield 1
+        yield 2
+        raise ValueError("the disk is gone")
+
+    ahead = Prefetch(make, ahead=1)
+    assert [next(ahead), next(ahead)] == [1, 2]
+    with pytest.raises(ValueError, match="the disk is gone"):
+        next(ahead)
+    assert list(Prefetch(lambda: iter([1, 2, 3]), ahead=2)) == [1, 2, 3]

@@ -1,0 +1,86 @@
+"""``python -m train.run``: both stages of ``tiny`` from rendered lines to a checkpoint that restores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("rapidocr", reason="the recogniser's weights come with it")
+pytest.importorskip("stlpips_pytorch", reason="the weights of the perceptual loss come with it")
+
+from tests.train.small import write_pools
+from textsr.checkpoint import load_model, read_metadata
+from textsr.config import TINY
+from train import fonts, run
+from train.pool import PoolJob, write_pool
+
+needs_fonts = pytest.mark.skipif(
+    not any(face.script == "han" for face in fonts.discover(split="train")),
+    reason="no Chinese fonts on this machine (Debian fonts-noto-cjk, fonts-wqy-microhei, ...)",
+)
+
+
+def command(stage: str, folder: Path, *options: str, minutes: float = 0.05) -> int:
+    given = ["--stage", stage, "--preset", "tiny", "--minutes", str(minutes), "--device", "cpu", "--batch-size", "4"]
+    places = ["--pool", str(folder / "pool"), "--val-pool", str(folder / "val"), "--out", str(folder / stage)]
+    return run.main([*given, *places, *options])
+
+
+@needs_fonts
+def test_both_stages_end_in_a_checkpoint(tmp_path: Path) -> None:
+    for name, lines in (("pool", 16), ("val", 3)):
+        write_pool(PoolJob(out=str(tmp_path / name), lines=lines, seed=lines, split="train", picture_folders=()))
+    assert command("autoencoder", tmp_path, "--threads", "1") == 0
+    first = tmp_path / "autoencoder" / "model.safetensors"
+    assert command("diffusion", tmp_path, "--checkpoint", str(first), minutes=0.08) == 0
+    second = tmp_path / "diffusion" / "model.safetensors"
+    trained, before = load_model(second, TINY).state_dict(), load_model(first, TINY).state_dict()
+    for part, kept in (("vqgan", True), ("transocr", True), ("unet", False), ("mom", False), ("tdm", False)):
+        same = [torch.equal(trained[name], before[name]) for name in before if name.startswith(f"{part}.")]
+        assert all(same) == kept, part
+    assert all(torch.isfinite(tensor.float()).all() for tensor in trained.values())
+    training = json.loads(read_metadata(second)["training"])
+    assert training["options"]["stage"] == "diffusion"
+    assert training["progress"]["step"] > 0
+    assert {"psnr", "psnr_bicubic"} == training["validation"].keys()
+    rows = [json.loads(row) for row in (tmp_path / "diffusion" / "curves.jsonl").read_text("utf-8").splitlines()]
+    assert rows[-1]["step"] == training["progress"]["step"]
+    assert np.isfinite(rows[-1]["latent"])
+
+
+def test_resume_of_a_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pools(tmp_path)
+    assert command("autoencoder", tmp_path, minutes=0.01) == 0
+    out = tmp_path / "autoencoder"
+    before = json.loads((out / "state.json").read_text(encoding="utf-8"))["progress"]
+    assert command("autoencoder", tmp_path, "--resume", str(out), minutes=0.01) == 0  # nothing to do
+    assert json.loads((out / "state.json").read_text(encoding="utf-8"))["progress"] == before
+    minutes = before["seconds"] / 60 + 0.01
+    assert command("autoencoder", tmp_path, "--resume", str(out), minutes=minutes) == 0
+    after = json.loads((out / "state.json").read_text(encoding="utf-8"))["progress"]
+    assert after["step"] > before["step"]
+    assert command("diffusion", tmp_path, "--resume", str(out)) == 1
+    assert "not of ('diffusion', 'tiny')" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--minutes", "0"], "positive number of minutes"),
+        (["--pool", "nowhere"], "no shard"),
+        (["--checkpoint", "nothing.safetensors"], "cannot be read"),
+        (["--resume", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    write_pools(tmp_path)
+    assert command("autoencoder", tmp_path, *options) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("train.run: ")
+    assert message in error
