@@ -24,6 +24,7 @@ import train.compat  # noqa: F401  (before timm)
 # isort: split
 from timm.utils import ModelEmaV3
 
+from textsr.checkpoint import read_metadata
 from textsr.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -135,6 +136,14 @@ def place(module: Module, device: torch.device) -> Module:
     return module.to(device, **options)
 
 
+def training_history(checkpoint: Path | None) -> list[Any]:
+    """The runs that a checkpoint tells of in its metadata, first to last; a run that starts from it adds its own."""
+    if checkpoint is None:
+        return []
+    told = json.loads(read_metadata(checkpoint).get("training", "[]"))
+    return told if isinstance(told, list) else [told]
+
+
 def learning_rate(base: float, step: int, warmup: int, progress: float) -> float:
     """Linear warm-up, then a cosine over the run's wall-clock share down to a fiftieth."""
     warm = min(1.0, (step + 1) / max(1, warmup))
@@ -154,6 +163,7 @@ class Trainer:
         self.at = Progress()
         self.curves: list[dict[str, float]] = []
         self.averages = Averages()
+        self.history = training_history(cfg.checkpoint)
         if cfg.resume is not None:
             self._resume(cfg.resume)
 
@@ -233,9 +243,9 @@ class Trainer:
         log.info("step %d, %.0f s: %s", self.at.step, self.at.seconds, {k: round(v, 4) for k, v in figures.items()})
         if self.curves:
             self.curves[-1] |= {f"val_{k}": v for k, v in figures.items()}
-        options = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self.cfg).items()}
+        options = {k: v.name if isinstance(v, Path) else v for k, v in asdict(self.cfg).items()}  # no machine's paths
         state = {"progress": asdict(self.at), "validation": figures, "options": options}
-        self.stage.save(model, out / "model.safetensors", {"training": json.dumps(state)})
+        self.stage.save(model, out / "model.safetensors", {"training": json.dumps([*self.history, state])})
         self._save_resume(out, state)
         plot_curves(self.curves, out / "curves.png")
         if final:
@@ -255,7 +265,7 @@ class Trainer:
         with replacing(out / "curves.jsonl") as path:
             path.write_text("".join(json.dumps(row) + "\n" for row in self.curves), encoding="utf-8")
         with replacing(out / "state.json") as path:
-            path.write_text(json.dumps(state, indent=1), encoding="utf-8")
+            path.write_text(json.dumps({**state, "history": self.history}, indent=1), encoding="utf-8")
 
     def _resume(self, folder: Path) -> None:
         cfg = self.cfg
@@ -269,6 +279,7 @@ class Trainer:
             rows = (folder / "curves.jsonl").read_text(encoding="utf-8").splitlines()
             self.curves = [json.loads(row) for row in rows]
             self.at = Progress(**state["progress"])
+            self.history = state.get("history", [])
             self.ema = ModelEmaV3(self.stage.model, decay=cfg.ema_decay, use_warmup=True)
             if (folder / "ema.safetensors").is_file():
                 self.ema.module.load_state_dict(load_file(folder / "ema.safetensors"))
