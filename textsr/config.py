@@ -45,6 +45,7 @@ class UNetConfig:
     context_dim: int | None = 160  # None: plain ResShift, no cross-attention
     context_head_dim: int = 32
     glyph_channels: int = 0  # 16 = the glyph canvas, space-to-depth by 4
+    prior_channels: int = 0  # latent_channels where the network also sees z_y, the degraded line's latent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +104,7 @@ class ScheduleConfig:
     kappa: float = 2.0
     power: float = 0.3
     end: float = 0.99  # of sqrt(eta)
+    residual_std: float | None = None  # of z_0 - z_y: the network corrects a linear estimate; None: it gives z_0 itself
     text_start: int = 199  # place of step T on the text modules' time scale 0..999
 
 
@@ -116,7 +118,10 @@ class GlyphConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """All that defines a model. ``symbols`` counts the padding/unknown id, which is the last."""
+    """All that defines a model. ``symbols`` counts the padding/unknown id, which is the last.
+
+    Raises InputError where ``schedule.residual_std`` is set and the UNet does not see the whole of z_y.
+    """
 
     name: str
     height: int = 128
@@ -131,6 +136,13 @@ class Preset:
     transocr: TransOCRConfig | None = None  # None: an external recogniser is named by the bundle
     glyph: GlyphConfig | None = None
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+    def __post_init__(self) -> None:
+        seen, latent = self.unet.prior_channels, self.unet.latent_channels
+        if self.schedule.residual_std is not None and seen != latent:
+            raise InputError(
+                f"preset {self.name}: residual_std needs prior_channels equal to latent_channels ({latent}), not {seen}"
+            )
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -169,6 +181,7 @@ COMPACT = Preset(
         context_dim=64,
         context_head_dim=16,
         glyph_channels=16,
+        prior_channels=8,
     ),
     mom=MoMConfig(
         token_dim=64,
@@ -185,6 +198,7 @@ COMPACT = Preset(
     ),
     tdm=TDMConfig(dim=64, depth=2, heads=4, local_heads=2),
     glyph=GlyphConfig(),
+    schedule=ScheduleConfig(residual_std=0.45),
 )
 
 TINY = Preset(
@@ -212,6 +226,7 @@ TINY = Preset(
         context_dim=16,
         context_head_dim=8,
         glyph_channels=16,
+        prior_channels=4,
     ),
     mom=MoMConfig(
         token_dim=16,
@@ -229,6 +244,7 @@ TINY = Preset(
     tdm=TDMConfig(dim=48, depth=1, heads=4, local_heads=2),
     transocr=TransOCRConfig(classes=97, widths=(4, 8, 8, 16, 16), blocks=(1, 1, 1, 1), embed_dim=8, heads=2, ff_dim=16),
     glyph=GlyphConfig(),
+    schedule=ScheduleConfig(residual_std=0.45),
 )
 
 PRESETS = {preset.name: preset for preset in (PAPER, COMPACT, TINY)}

@@ -109,10 +109,16 @@ class GlyphCanvasGraph(Graph):
         return (self.glyph_canvas(tokens, weights, centres, widths),)
 
 
+def corrected(z_t: Tensor, z_y: Tensor, gain: Tensor, deviation: Tensor, output: Tensor) -> Tensor:
+    """z0_hat from the network's output where it corrects a linear estimate (`ResidualShiftSchedule.estimates`)."""
+    return z_y + gain * (z_t - z_y) + deviation * output
+
+
 class UNetStep(Graph):
     """The UNet's z0_hat, then the posterior z_prev = coef_zt z_t + coef_z0 z0_hat + std noise (paper, Eq. 2).
 
-    constants (4,) = [input_scale, coef_zt, coef_z0, std] (`textsr.schedule.Step`); t (1,) is the trained step.
+    constants (4,) = [input_scale, coef_zt, coef_z0, std] (`textsr.schedule.Step`), or (6,) with gain and deviation of
+    the linear estimate that the network corrects; t (1,) is the trained step.
     """
 
     outputs = ("z_prev", "z0_hat")
@@ -122,13 +128,18 @@ class UNetStep(Graph):
         self.unet = model.unet
         text = ("c_cond",) if model.preset.unet.context_dim is not None else ()
         canvas = ("glyphs",) if model.preset.glyph is not None else ()
-        self.inputs = ("z_t", "lq", *text, *canvas, "t", "constants", "noise")
+        prior = ("z_y",) if model.preset.unet.prior_channels else ()
+        self.corrects = model.preset.schedule.residual_std is not None
+        self.inputs = ("z_t", "lq", *prior, *text, *canvas, "t", "constants", "noise")
 
     def forward(self, *arrays: Tensor) -> tuple[Tensor, Tensor]:
         """See the class; ``arrays`` in the order of ``inputs``."""
         given = dict(zip(self.inputs, arrays, strict=True))
         z_t, constants = given["z_t"], given["constants"]
-        z0_hat = self.unet(constants[0] * z_t, given["t"], given["lq"], given.get("c_cond"), given.get("glyphs"))
+        conditions = (given.get("c_cond"), given.get("glyphs"), given.get("z_y"))
+        z0_hat = self.unet(constants[0] * z_t, given["t"], given["lq"], *conditions)
+        if self.corrects:
+            z0_hat = corrected(z_t, given["z_y"], constants[4], constants[5], z0_hat)
         return constants[1] * z_t + constants[2] * z0_hat + constants[3] * given["noise"], z0_hat
 
 
@@ -236,6 +247,8 @@ def example_inputs(model: Model, graph: str, batch: int = 2, seed: int = 0) -> d
     arrays["t"], arrays["time"] = np.array([7], np.float32), np.array([77], np.float32)
     arrays["tokens"] = rng.integers(0, preset.symbols, (batch, n))
     steps = {"vqgan_encoder": [1.98], "unet_step": [0.6, 0.7, 0.3, 0.2], "text_step": [-0.01, -13.4, -0.1, -11.1]}
+    if preset.schedule.residual_std is not None:
+        steps["unet_step"] += [0.3, 0.4]
     arrays["constants"] = np.array(steps.get(graph, [0.0]), np.float32)
     arrays["image"] = rng.uniform(-1, 1, image).astype(np.float32)
     if preset.transocr is not None:

@@ -165,12 +165,13 @@ def restore(
     put = executor.put
     lq = put(batch.lq)
     z_y, z_t = loop.encode()
+    prior = {"z_y": z_y} if preset.unet.prior_channels else {}
     for place, step in enumerate(loop.schedule.steps(len(kept))):
         loop.step = place
         if place == 0 or text_sampler == "categorical":
             loop.condition()
         noise = put(loop.draws.normal(place + 1, preset.latent_shape))
-        inputs = {"z_t": z_t, "lq": lq, **loop.text.condition, "t": put(np.array([step.t], np.float32))}
+        inputs = {"z_t": z_t, "lq": lq, **prior, **loop.text.condition, "t": put(np.array([step.t], np.float32))}
         outputs = loop.run("unet_step", {**inputs, "constants": put(step.constants()), "noise": noise})
         if text_sampler == "categorical":
             loop.sample_text(z_y, z_t, times[place], times[place + 1])

@@ -27,6 +27,7 @@ class Step:
     """One reverse step z_s = coef_zt * z_t + coef_z0 * z0_hat + std * noise, from step ``t`` to the next kept step.
 
     ``input_scale`` multiplies z_t before the network. At the last step coef_zt and std are 0 and coef_z0 is 1.
+    ``estimate``: (gain, deviation) of `ResidualShiftSchedule.estimates` where the preset has one.
     """
 
     t: int
@@ -34,10 +35,11 @@ class Step:
     coef_zt: float
     coef_z0: float
     std: float
+    estimate: tuple[float, ...] = ()
 
     def constants(self) -> Float32:
-        """The graph input ``constants``: float32 (4,) = [input_scale, coef_zt, coef_z0, std]."""
-        return np.array([self.input_scale, self.coef_zt, self.coef_z0, self.std], dtype=np.float32)
+        """The graph input ``constants``: float32 (4,) = [input_scale, coef_zt, coef_z0, std]; (6,) with `estimate`."""
+        return np.array([self.input_scale, self.coef_zt, self.coef_z0, self.std, *self.estimate], dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class ResidualShiftSchedule:
 
     sqrt_etas: Float64
     kappa: float
+    residual_std: float | None = None
 
     @classmethod
     def from_config(cls, config: ScheduleConfig) -> ResidualShiftSchedule:
@@ -57,7 +60,7 @@ class ResidualShiftSchedule:
             raise InputError(f"a residual-shift schedule needs at least 2 steps, not {config.steps}")
         start = min(config.min_noise / config.kappa, config.min_noise)
         place = np.arange(config.steps, dtype=np.float64) / (config.steps - 1)
-        return cls(start * (config.end / start) ** place**config.power, config.kappa)
+        return cls(start * (config.end / start) ** place**config.power, config.kappa, config.residual_std)
 
     def __len__(self) -> int:
         """T, the number of trained steps."""
@@ -77,6 +80,22 @@ class ResidualShiftSchedule:
     def input_scales(self) -> Float64:
         """(T,) factors 1 / sqrt(eta_t kappa^2 + 1) on z_t before the network."""
         return 1.0 / np.sqrt(self.etas * self.kappa**2 + 1.0)
+
+    @cached_property
+    def estimates(self) -> Float64:
+        """(T, 2): gain g and deviation s of the best linear estimate of z_0 from z_t and z_y.
+
+        z_t - z_y = (1 - eta)(z_0 - z_y) + kappa sqrt(eta) eps, so with r the deviation of z_0 - z_y and
+        v = (1 - eta)^2 r^2 + kappa^2 eta: z_0 = z_y + g (z_t - z_y) + s F, g = (1 - eta) r^2 / v and
+        s = r kappa sqrt(eta / v). The network gives F, of deviation 1 at every step: the preconditioning of
+        Karras et al. 2022 for a residual shift. Raises InputError for a schedule without ``residual_std``.
+        """
+        if self.residual_std is None:
+            raise InputError("this schedule has no residual_std: its network predicts z_0 itself")
+        variance = self.residual_std**2
+        total = (1 - self.etas) ** 2 * variance + self.kappa**2 * self.etas
+        gains = (1 - self.etas) * variance / total
+        return np.stack([gains, self.residual_std * self.kappa * np.sqrt(self.etas / total)], axis=1)
 
     def kept(self, count: int) -> tuple[int, ...]:
         """``count`` of the T trained steps, evenly spaced with the first and the last, in falling order.
@@ -104,7 +123,8 @@ class ResidualShiftSchedule:
             shift = eta_t - eta_s
             std = self.kappa * np.sqrt(eta_s / eta_t * shift)
             scale = float(self.input_scales[t])
-            yield Step(t, scale, float(eta_s / eta_t), float(shift / eta_t), float(std))
+            estimate = () if self.residual_std is None else tuple(float(value) for value in self.estimates[t])
+            yield Step(t, scale, float(eta_s / eta_t), float(shift / eta_t), float(std), estimate)
 
 
 def _log1mexp(log: Float64) -> Float64:

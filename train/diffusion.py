@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from textsr.alphabet import Alphabet
 from textsr.checkpoint import save_model
 from textsr.fit import SCALE
-from textsr.graphs import Model, graphs
+from textsr.graphs import Model, corrected, graphs
 from textsr.loop import LineBatch, restore
 from textsr.reading import TextArrays
 from textsr.schedule import CategoricalSchedule, ResidualShiftSchedule, text_times
@@ -34,7 +34,7 @@ from train.pool import LinePool
 from train.readings import NoiseModel
 
 L1_WEIGHT, PERCEPTUAL_WEIGHT, RECOGNIZER_WEIGHT = 1.0, 1.0, 0.02  # paper, Eq. 5
-DECODE_EVERY, DECODE_LINES = 5, 1
+DECODE_EVERY, DECODE_LINES = 4, 1
 PERCEPTUAL_CROP = 128  # columns; the perceptual network costs twice the decoder
 TEXT_LINES = 2
 VALIDATION_LINES = 16
@@ -95,6 +95,9 @@ class DiffusionStage:
         self.schedule = ResidualShiftSchedule.from_config(full.preset.schedule)
         self.times = text_times(self.schedule, tuple(range(len(self.schedule))), full.preset.schedule.text_start)
         self.categorical = CategoricalSchedule(full.preset.symbols)
+        self.estimates = None
+        if self.schedule.residual_std is not None:
+            self.estimates = torch.tensor(self.schedule.estimates, dtype=torch.float32, device=device)
         self.scales = torch.tensor(self.schedule.input_scales, dtype=torch.float32, device=device)
         self.etas = torch.tensor(self.schedule.etas, dtype=torch.float32, device=device)
         self.generator = torch.Generator(device).manual_seed(cfg.seed)
@@ -145,7 +148,10 @@ class DiffusionStage:
         self.progress = progress
         scaled = now.z_t * self.scales[now.t][:, None, None, None]
         c_cond = self.full.mom.text_condition(now.text[0], now.text[1])
-        z0_hat = self.full.unet(scaled, now.t.float(), now.lq, c_cond, now.glyphs).float()
+        z0_hat = self.full.unet(scaled, now.t.float(), now.lq, c_cond, now.glyphs, now.z_y).float()
+        if self.estimates is not None:
+            gain, deviation = self.estimates[now.t].T[:, :, None, None, None]
+            z0_hat = corrected(now.z_t, now.z_y, gain, deviation, z0_hat)
         latent = (z0_hat - now.z_0).abs().mean()
         loss, figures = latent, {"latent": latent.item()}
         self.count += 1

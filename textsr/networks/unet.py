@@ -67,16 +67,18 @@ class UNet(nn.Module):
             nn.Linear(width, self.embed_dim), nn.SiLU(), nn.Linear(self.embed_dim, self.embed_dim)
         )
         self.text_blocks = nn.ModuleDict()
-        widths = self._build_down(cfg.latent_channels + cfg.lq_channels + cfg.glyph_channels)
+        widths = self._build_down(cfg.latent_channels + cfg.lq_channels + cfg.glyph_channels + cfg.prior_channels)
         channels, last = widths[-1], len(cfg.channel_mult) - 1
         self.middle_block = nn.ModuleList(
             [self._res(channels, channels), SwinLayer(channels, 2**last, cfg), self._res(channels, channels)]
         )
         self._add_text("middle_block", channels)
         self._build_up(widths)
-        self.out = nn.Sequential(
-            nn.GroupNorm(cfg.norm_groups, width), nn.SiLU(), nn.Conv2d(width, cfg.latent_channels, 3, padding=1)
-        )
+        output = nn.Conv2d(width, cfg.latent_channels, 3, padding=1)
+        if cfg.prior_channels:  # a network that corrects an estimate starts by changing nothing
+            nn.init.zeros_(output.weight)
+            nn.init.zeros_(output.bias)  # type: ignore[arg-type]
+        self.out = nn.Sequential(nn.GroupNorm(cfg.norm_groups, width), nn.SiLU(), output)
 
     def _res(self, in_channels: int, out_channels: int) -> ResBlock:
         return ResBlock(in_channels, out_channels, self.embed_dim, self.cfg.norm_groups)
@@ -129,13 +131,25 @@ class UNet(nn.Module):
         return h
 
     def forward(
-        self, z_t: Tensor, t: Tensor, lq: Tensor, c_cond: Tensor | None = None, glyphs: Tensor | None = None
+        self,
+        z_t: Tensor,
+        t: Tensor,
+        lq: Tensor,
+        c_cond: Tensor | None = None,
+        glyphs: Tensor | None = None,
+        z_y: Tensor | None = None,
     ) -> Tensor:
-        """z_t (B,C,h,w) already scaled, t (B,) or (1,), lq (B,3,h,w), c_cond (B,24,D), glyphs (B,1,4h,4w) -> z_0."""
+        """The output (B,C,h,w): z_0, or F of the estimate's correction where the preset has one.
+
+        z_t (B,C,h,w) already scaled, t (B,) or (1,), lq (B,3,h,w), c_cond (B,24,D), glyphs (B,1,4h,4w), z_y (B,C,h,w).
+        """
         inputs = [z_t, lq]
         if self.cfg.glyph_channels:
             assert glyphs is not None, "this preset's UNet reads the glyph canvas"
             inputs.append(F.pixel_unshuffle(glyphs, 4).to(z_t.dtype))
+        if self.cfg.prior_channels:
+            assert z_y is not None, "this preset's UNet reads z_y"
+            inputs.append(z_y)
         embedding = self.time_embed(timestep_embedding(t, self.cfg.model_channels).to(z_t.dtype))
         h, skips = torch.cat(inputs, dim=1), []
         for index, block in enumerate(self.input_blocks):
