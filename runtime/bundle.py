@@ -199,7 +199,7 @@ def _alphabet(data: Any, preset: Preset, where: Path) -> Alphabet:
 def _preset(data: Any, where: Path) -> Preset:
     try:
         return _build(Preset, data)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, InputError) as error:
         raise BundleError(f"{where}: the preset cannot be read ({error})") from error
 
 

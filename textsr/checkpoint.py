@@ -84,12 +84,19 @@ def load_weights(model: nn.Module, path: Path, *, prefix: str = "") -> None:
 
 
 def load_model(path: Path | None, preset: Preset, seed: int = 0) -> nn.Module:
-    """The model of ``preset``, from a checkpoint, or with random weights of ``seed`` where ``path`` is None."""
+    """The model of ``preset``, from a checkpoint, or with random weights of ``seed`` where ``path`` is None.
+
+    Random weights are for tests, so the UNet's output convolution is random too, though training starts it at zero.
+    """
     from textsr.graphs import Model
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Model(preset)
+        if path is None:
+            output = model.unet.out[2]
+            assert isinstance(output, nn.Conv2d)
+            output.reset_parameters()
     if path is not None:
         load_weights(model, path)
     return model.eval()

@@ -79,7 +79,8 @@ def test_graphs_have_the_names_shapes_and_types_of_the_modules(tiny_bundle: Path
         assert all(tensor.shape[0] == "B" for tensor in spec.outputs)
     step = {tensor.name: (tensor.shape, tensor.dtype) for tensor in bundle.graphs["unet_step"].inputs}
     assert step["z_t"] == (("B", 4, 32, 128), "float32")
-    assert step["constants"] == ((4,), "float32")
+    assert step["constants"] == ((6,), "float32")
+    assert step["z_y"] == step["z_t"]
     prefix = bundle.graphs["recognizer_step"].inputs[1]
     assert (prefix.name, prefix.shape, prefix.dtype) == ("prefix", ("B", "L"), "int64")
 

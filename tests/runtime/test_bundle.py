@@ -87,6 +87,7 @@ def test_missing_keys_are_named(bundle: Path, key: str) -> None:
         (lambda manifest: manifest["preset"].update(height="tall"), "preset"),
         (lambda manifest: manifest["preset"].update(colour=1), "colour"),
         (lambda manifest: manifest["preset"].pop("name"), "preset"),
+        (lambda manifest: manifest["preset"]["unet"].pop("prior_channels"), "prior_channels"),
         (lambda manifest: manifest.update(preset=[1]), "preset"),
         (lambda manifest: manifest.update(alphabet={"symbols": "ab", "folding": {}}), "2 symbols"),
         (lambda manifest: manifest.update(alphabet=3), "alphabet"),

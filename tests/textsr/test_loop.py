@@ -23,6 +23,9 @@ from textsr.schedule import CategoricalSchedule, ResidualShiftSchedule, text_tim
 from textsr.torch_executor import TorchExecutor
 
 SMALL = replace(TINY, height=16, width=32, symbols=50)
+DIRECT = replace(  # as ``paper``: the network gives z_0 itself and does not see z_y
+    SMALL, unet=replace(SMALL.unet, prior_channels=0), schedule=replace(SMALL.schedule, residual_std=None)
+)
 PLAIN = replace(SMALL, glyph=None, unet=replace(SMALL.unet, context_dim=None))
 SCHEDULE = ResidualShiftSchedule.from_config(SMALL.schedule)
 Arrays = Mapping[str, NDArray[Any]]
@@ -74,8 +77,8 @@ class Recorder:
     def unet_step(
         self, z_t: NDArray[Any], t: NDArray[Any], constants: NDArray[Any], noise: NDArray[Any], **_: Any
     ) -> Arrays:
-        """The posterior of a network that answers with half of what it is shown."""
-        scale, coef_zt, coef_z0, std = constants
+        """The posterior of a network that answers with half of what it is shown, with or without an estimate."""
+        scale, coef_zt, coef_z0, std = constants[:4]
         z0_hat = 0.5 * scale * z_t + t
         return {"z_prev": coef_zt * z_t + coef_z0 * z0_hat + std * noise, "z0_hat": z0_hat}
 
@@ -113,7 +116,7 @@ def take(batch: LineBatch, places: list[int]) -> LineBatch:
 
 
 counts = st.integers(1, 18)
-presets = st.sampled_from([SMALL, PLAIN, replace(SMALL, glyph=None)])
+presets = st.sampled_from([SMALL, DIRECT, PLAIN, replace(SMALL, glyph=None)])
 
 
 def conditions(preset: Preset) -> list[str]:
@@ -148,10 +151,10 @@ def test_sampled_text_is_conditioned_at_each_step(steps: int, preset: Preset) ->
 
 
 @settings(deadline=None)
-@given(counts)
-def test_steps_go_by_their_own_t_and_constants(steps: int) -> None:
+@given(counts, st.sampled_from([SMALL, DIRECT]))
+def test_steps_go_by_their_own_t_and_constants(steps: int, preset: Preset) -> None:
     executor = Recorder()
-    restore(executor, SMALL, lines(), steps=steps, text_sampler="categorical")
+    restore(executor, preset, lines(), steps=steps, text_sampler="categorical")
     kept = SCHEDULE.kept(steps)
     np.testing.assert_array_equal(
         executor.of("vqgan_encoder")[0]["constants"], np.array([SCHEDULE.prior_std], np.float32)
@@ -160,6 +163,8 @@ def test_steps_go_by_their_own_t_and_constants(steps: int) -> None:
     for place, unet in enumerate(executor.of("unet_step")):
         now, later = eta[place], eta[place + 1]
         expected = [1 / np.sqrt(4 * now + 1), later / now, 1 - later / now, 2 * np.sqrt(later / now * (now - later))]
+        if preset is SMALL:
+            expected += list(SCHEDULE.estimates[kept[place]])
         np.testing.assert_allclose(unet["constants"], expected, rtol=1e-6, atol=1e-7)
         np.testing.assert_array_equal(unet["t"], np.array([kept[place]], np.float32))
         assert unet["constants"].dtype == unet["t"].dtype == unet["noise"].dtype == np.float32
@@ -169,6 +174,20 @@ def test_steps_go_by_their_own_t_and_constants(steps: int) -> None:
         np.testing.assert_array_equal(executor.of("mom_image")[place]["time"], text["time"])
         constants = CategoricalSchedule(SMALL.symbols).step_constants(times[place], times[place + 1])
         np.testing.assert_array_equal(text["constants"], constants)
+
+
+@settings(deadline=None)
+@given(counts, presets)
+def test_only_a_network_with_prior_channels_is_shown_z_y(steps: int, preset: Preset) -> None:
+    executor = Recorder()
+    restore(executor, preset, lines(), steps=steps)
+    (first,) = executor.of("vqgan_encoder")
+    z_y = executor.vqgan_encoder(**first)["z_y"]
+    for unet in executor.of("unet_step"):
+        assert ("z_y" in unet) == bool(preset.unet.prior_channels)
+        assert unet["constants"].shape == ((4,) if preset is DIRECT else (6,))
+        if "z_y" in unet:
+            np.testing.assert_array_equal(unet["z_y"], z_y)
 
 
 @settings(deadline=None)

@@ -33,6 +33,7 @@ def inputs(cfg: UNetConfig, batch: int = 2, height: int = 32, width: int = 128) 
         "lq": torch.rand(batch, 3, height, width) * 2 - 1,
         "c_cond": torch.randn(batch, 24, cfg.context_dim or 1),
         "glyphs": torch.rand(batch, 1, 4 * height, 4 * width),
+        "z_y": torch.randn(batch, cfg.latent_channels, height, width),
     }
 
 
@@ -68,9 +69,11 @@ def test_unet_equals_published() -> None:
 @torch.no_grad()
 def test_new_text_blocks_change_nothing(cfg: UNetConfig) -> None:
     with_text, without = UNet(cfg).eval(), UNet(replace(cfg, context_dim=None)).eval()
+    torch.nn.init.normal_(with_text.out[2].weight, std=0.1)  # type: ignore[arg-type]
     without.load_state_dict(with_text.state_dict(), strict=False)
     given = inputs(cfg)
-    expected = without(given["z_t"], given["t"], given["lq"], None, given["glyphs"])
+    expected = without(**{**given, "c_cond": None})
+    assert expected.std() > 0.01
     assert torch.equal(with_text(**given), expected)
     for block in with_text.text_blocks.values():
         torch.nn.init.normal_(block.proj_out.weight)  # type: ignore[union-attr, arg-type]
@@ -81,7 +84,7 @@ def test_new_text_blocks_change_nothing(cfg: UNetConfig) -> None:
 def test_only_what_it_is_told_changes_the_output() -> None:
     unet, given = filled(TINY.unet), inputs(TINY.unet, batch=1)
     expected = unet(**given)
-    for name in ("z_t", "t", "lq", "c_cond", "glyphs"):
+    for name in ("z_t", "t", "lq", "c_cond", "glyphs", "z_y"):
         assert not torch.allclose(unet(**{**given, name: given[name] * 0.5}), expected, atol=1e-4), name
 
 
@@ -95,6 +98,13 @@ def test_a_line_does_not_depend_on_its_batch(cfg: UNetConfig) -> None:
     torch.testing.assert_close(unet(**alone), together[1:2], rtol=1e-4, atol=1e-5)
     each = {**given, "t": torch.tensor([7.0, 7.0, 7.0])}
     torch.testing.assert_close(unet(**each), together, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("cfg", [TINY.unet, COMPACT.unet], ids=["tiny", "compact"])
+@torch.no_grad()
+def test_a_new_network_that_corrects_an_estimate_corrects_nothing(cfg: UNetConfig) -> None:
+    assert (UNet(cfg).eval()(**inputs(cfg)) == 0).all()
+    assert UNet(replace(cfg, prior_channels=0)).eval()(**inputs(cfg)).std() > 0.01
 
 
 def plain_attention(layer: WindowAttention, q: Tensor, places: list[tuple[int, int]], seen: Tensor) -> Tensor:

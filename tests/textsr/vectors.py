@@ -61,7 +61,8 @@ def inputs(graph: str, names: tuple[str, ...], sizes: dict[str, tuple[int, ...]]
         "t": np.array([7], np.float32),
         "time": np.array([77], np.float32),
     }
-    constants = {"vqgan_encoder": [1.98], "unet_step": [0.6, 0.7, 0.3, 0.2], "text_step": [-0.01, -13.4, -0.1, -11.1]}
+    steps = [0.6, 0.7, 0.3, 0.2, 0.3, 0.4]  # the last two are the estimate's gain and deviation
+    constants = {"vqgan_encoder": [1.98], "unet_step": steps, "text_step": [-0.01, -13.4, -0.1, -11.1]}
     fixed["constants"] = np.array(constants.get(graph, [0.0]), np.float32)
     made: dict[str, NDArray[Any]] = {}
     for name in names:

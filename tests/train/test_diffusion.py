@@ -29,7 +29,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> DiffusionStage:
     folder = tmp_path_factory.mktemp("diffusion")
     write_pools(folder)
     torch.manual_seed(0)
-    return DiffusionStage(Model(TINY), config(folder, stage="diffusion"), torch.device("cpu"))
+    model = Model(TINY)
+    torch.nn.init.normal_(model.unet.out[2].weight, std=0.1)  # type: ignore[arg-type]  # 0 at first: nothing passes
+    return DiffusionStage(model, config(folder, stage="diffusion"), torch.device("cpu"))
 
 
 @pytest.fixture
@@ -67,11 +69,31 @@ def test_every_loss_is_finite_and_reaches_its_network(stage: DiffusionStage, bat
 def test_the_true_latent_has_no_latent_loss(
     stage: DiffusionStage, batch: Corrupted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage.full.unet, "forward", lambda *_: batch.z_0)
+    gain, deviation = (torch.from_numpy(value)[:, None, None, None] for value in stage.schedule.estimates[batch.t].T)
+    true = (batch.z_0 - batch.z_y - gain * (batch.z_t - batch.z_y)) / deviation
+    monkeypatch.setattr(stage.full.unet, "forward", lambda *_: true)
     monkeypatch.setattr(stage, "count", 0)
     loss, figures = stage.loss(batch, 0.5)
-    assert figures == {"latent": 0.0}
-    assert loss == 0
+    assert figures == {"latent": pytest.approx(0, abs=1e-6)}
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_a_network_that_corrects_nothing_leaves_the_linear_estimate(
+    stage: DiffusionStage, batch: Corrupted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[torch.Tensor] = []
+
+    def nothing(*arrays: torch.Tensor) -> torch.Tensor:
+        shown.append(arrays[-1])
+        return torch.zeros_like(batch.z_0)
+
+    monkeypatch.setattr(stage.full.unet, "forward", nothing)
+    monkeypatch.setattr(stage, "count", 0)
+    _, figures = stage.loss(batch, 0.5)
+    gain = torch.from_numpy(stage.schedule.estimates[batch.t][:, 0])[:, None, None, None]
+    estimate = batch.z_y + gain * (batch.z_t - batch.z_y)
+    assert figures["latent"] == pytest.approx((estimate - batch.z_0).abs().mean().item(), rel=1e-5)
+    assert torch.equal(shown[0], batch.z_y)
 
 
 def test_corruption_is_the_forward_process(stage: DiffusionStage, batch: Corrupted) -> None:
