@@ -43,7 +43,9 @@ def test_both_stages_end_in_a_checkpoint(tmp_path: Path) -> None:
         same = [torch.equal(trained[name], before[name]) for name in before if name.startswith(f"{part}.")]
         assert all(same) == kept, part
     assert all(torch.isfinite(tensor.float()).all() for tensor in trained.values())
-    training = json.loads(read_metadata(second)["training"])
+    earlier, training = json.loads(read_metadata(second)["training"])
+    assert earlier["options"]["stage"] == "autoencoder"
+    assert "/" not in json.dumps(training["options"])
     assert training["options"]["stage"] == "diffusion"
     assert training["progress"]["step"] > 0
     assert {"psnr", "psnr_bicubic"} == training["validation"].keys()
