@@ -52,6 +52,7 @@ def test_random_weights_depend_on_the_seed_and_leave_torch_alone() -> None:
     assert same(first, again)
     assert not same(first, other)
     assert not first.training
+    assert all(bool((model.state_dict()["unet.out.2.weight"] != 0).any()) for model in (first, other))
 
 
 def test_half_precision_comes_back_as_single(tmp_path: Path) -> None:
