@@ -2,13 +2,14 @@
 
 Every step has the latent loss; one step in ``DECODE_EVERY`` also has the paper's three losses on the decoded image (L1,
 perceptual and recogniser, weights 1, 1 and 0.02) for its first ``DECODE_LINES`` lines, and another in as many the text
-diffusion's cross-entropy. So a step costs a tenth of decoding every line, and all terms reach the UNet.
+diffusion's cross-entropy. So a step costs a tenth of decoding every line, and all terms reach the UNet. A share of the
+lines starts from the network's own estimate of z_0 (``TrainConfig.own_estimates``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -146,12 +147,8 @@ class DiffusionStage:
     def loss(self, now: Corrupted, progress: float) -> tuple[Tensor, dict[str, float]]:
         """Latent L1, and in turns the losses on the decoded image and the text diffusion's."""
         self.progress = progress
-        scaled = now.z_t * self.scales[now.t][:, None, None, None]
-        c_cond = self.full.mom.text_condition(now.text[0], now.text[1])
-        z0_hat = self.full.unet(scaled, now.t.float(), now.lq, c_cond, now.glyphs, now.z_y).float()
-        if self.estimates is not None:
-            gain, deviation = self.estimates[now.t].T[:, :, None, None, None]
-            z0_hat = corrected(now.z_t, now.z_y, gain, deviation, z0_hat)
+        now = self._on_own_estimate(now)
+        z0_hat = self._predict(now)
         latent = (z0_hat - now.z_0).abs().mean()
         loss, figures = latent, {"latent": latent.item()}
         self.count += 1
@@ -162,6 +159,37 @@ class DiffusionStage:
             cross_entropy = self._text_loss(now, self._text(now.batch.truth)[0])
             loss, figures = loss + 0.1 * cross_entropy, figures | {"text": cross_entropy.item()}
         return loss, figures
+
+    def _predict(self, now: Corrupted) -> Tensor:
+        """z0_hat (B,C,h,w) float32."""
+        scaled = now.z_t * self.scales[now.t][:, None, None, None]
+        c_cond = self.full.mom.text_condition(now.text[0], now.text[1])
+        z0_hat = self.full.unet(scaled, now.t.float(), now.lq, c_cond, now.glyphs, now.z_y).float()
+        if self.estimates is None:
+            return z0_hat
+        gain, deviation = self.estimates[now.t].T[:, :, None, None, None]
+        return corrected(now.z_t, now.z_y, gain, deviation, z0_hat)
+
+    @torch.no_grad()
+    def _on_own_estimate(self, now: Corrupted) -> Corrupted:
+        """The first share of the lines with z_t made from the network's own z0_hat at step T, not from the true z_0.
+
+        That is what the sampler meets: a network trained on true z_t alone trusts the errors of its early steps and
+        adds to them (exposure bias; scheduled sampling, Bengio et al. 2015).
+        """
+        count = round(self.cfg.own_estimates * len(now.z_t))
+        if count == 0:
+            return now
+        few, last = slice(count), len(self.schedule) - 1
+        noise = torch.randn(2, *now.z_y[few].shape, device=self.device)
+        t = torch.full((count,), last, device=self.device)
+        z_t = now.z_y[few] + self.schedule.prior_std * noise[0]
+        text = now.text[0][few], now.text[1][few], now.text[2][few], now.text[3][few]
+        glyphs = None if now.glyphs is None else now.glyphs[few]
+        start = replace(now, z_t=z_t, t=t, lq=now.lq[few], z_y=now.z_y[few], text=text, glyphs=glyphs)
+        eta = self.etas[now.t[few]][:, None, None, None]
+        own = (1 - eta) * self._predict(start) + eta * now.z_y[few] + self.schedule.kappa * eta.sqrt() * noise[1]
+        return replace(now, z_t=torch.cat([own, now.z_t[count:]]))
 
     def _decoded_loss(self, z0_hat: Tensor, hr: Tensor, batch: LinesOfText) -> tuple[Tensor, dict[str, float]]:
         few = slice(DECODE_LINES)

@@ -58,6 +58,7 @@ class TrainConfig:
     seed: int = 0
     threads: int = 0
     save_minutes: float = 5.0
+    own_estimates: float = 0.5  # share of lines trained on the network's own first estimate (diffusion)
 
 
 class Stage(Protocol):

@@ -60,6 +60,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--batch-size", type=int, help="default: 16 crops, 8 lines")
     made.add_argument("--learning-rate", type=float, help="default: 1.5e-3 autoencoder, 4e-4 diffusion")
     made.add_argument("--ema-decay", type=float, default=0.998)
+    made.add_argument(
+        "--own-estimates", type=float, default=0.5, help="share of lines trained on the network's own estimate (0.5)"
+    )
     made.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves it to torch")
     made.add_argument("--save-minutes", type=float, default=5.0, help="minutes between saves (default: 5)")
     made.add_argument("--seed", type=int, default=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> DiffusionStage:
     torch.manual_seed(0)
     model = Model(TINY)
     torch.nn.init.normal_(model.unet.out[2].weight, std=0.1)  # type: ignore[arg-type]  # 0 at first: nothing passes
-    return DiffusionStage(model, config(folder, stage="diffusion"), torch.device("cpu"))
+    return DiffusionStage(model, config(folder, stage="diffusion", own_estimates=0.0), torch.device("cpu"))
 
 
 @pytest.fixture
@@ -94,6 +95,24 @@ def test_a_network_that_corrects_nothing_leaves_the_linear_estimate(
     estimate = batch.z_y + gain * (batch.z_t - batch.z_y)
     assert figures["latent"] == pytest.approx((estimate - batch.z_0).abs().mean().item(), rel=1e-5)
     assert torch.equal(shown[0], batch.z_y)
+
+
+def test_a_share_of_the_lines_starts_from_the_networks_own_estimate(
+    stage: DiffusionStage, batch: Corrupted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "cfg", replace(stage.cfg, own_estimates=0.5))
+    monkeypatch.setattr(stage.full.unet, "forward", lambda z_t, *_: torch.zeros_like(z_t))
+    torch.manual_seed(5)
+    moved = stage._on_own_estimate(batch)
+    torch.manual_seed(5)
+    prior, later = torch.randn(2, *batch.z_y[:2].shape)
+    gain = float(stage.schedule.estimates[-1, 0])
+    own = batch.z_y[:2] + gain * stage.schedule.prior_std * prior  # what a network that corrects nothing says at step T
+    eta = torch.from_numpy(stage.schedule.etas).float()[batch.t[:2]][:, None, None, None]
+    expected = (1 - eta) * own + eta * batch.z_y[:2] + stage.schedule.kappa * eta.sqrt() * later
+    assert torch.allclose(moved.z_t[:2], expected, atol=1e-5)
+    assert torch.equal(moved.z_t[2:], batch.z_t[2:])
+    assert torch.equal(moved.z_0, batch.z_0)
 
 
 def test_corruption_is_the_forward_process(stage: DiffusionStage, batch: Corrupted) -> None:
