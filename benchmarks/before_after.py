@@ -24,12 +24,12 @@ GAP = 8
 WIDTH, HEIGHT = 512, 128
 
 
-def chosen(folder: Path, count: int, shortest: int) -> list[testset.TestLine]:
-    """The first ``count`` lines of the test split with at least ``shortest`` characters, of every severity."""
+def chosen(folder: Path, count: int, shortest: int, severities: Sequence[str]) -> list[testset.TestLine]:
+    """The first ``count`` lines of the test split of these severities with at least ``shortest`` characters."""
     lines = testset.read(folder, len(testset.entries(folder)))
     found: list[testset.TestLine] = []
     for line in lines:
-        if len(line.entry.text) >= shortest:
+        if len(line.entry.text) >= shortest and line.entry.severity in severities:
             found.append(line)
         if len(found) == count:
             break
@@ -53,10 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bundle", default="compact")
     parser.add_argument("--lines", type=int, default=12)
     parser.add_argument("--shortest", type=int, default=4, help="characters (default: 4)")
+    parser.add_argument("--severities", default="mild,medium", help="mild, medium, strong (default: mild,medium)")
     parser.add_argument("--out", type=Path, default=Path("docs/before_after.png"))
     parser.add_argument("--examples", type=Path, help="also write the low-resolution lines here")
     given = parser.parse_args(arguments)
-    lines = chosen(given.testset, given.lines, given.shortest)
+    lines = chosen(given.testset, given.lines, given.shortest, given.severities.split(","))
     results = Restorer.open(given.bundle)([line.lr for line in lines])
     given.out.parent.mkdir(parents=True, exist_ok=True)
     rows = [(testset.enlarge(line.lr), result.image) for line, result in zip(lines, results, strict=True)]
