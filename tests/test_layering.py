@@ -20,8 +20,10 @@ ALLOWED = {
     "benchmarks": set(PACKAGES),
 }
 TORCH = {"torch", "torchvision", "safetensors", "timm", "einops"}
-TORCH_FILES = {"textsr/graphs.py", "textsr/torch_executor.py", "textsr/checkpoint.py"}
-"""Files of textsr, beside networks/, that may import torch."""
+TORCH_FILES = {"textsr/graphs.py", "textsr/torch_executor.py", "textsr/describe.py", "textsr/reference.py"}
+"""Files of textsr, beside the folders networks/ and checkpoint/, that may import torch."""
+TORCH_FOLDERS = {"networks", "checkpoint"}
+TORCH_MODULES = tuple(f"textsr.{folder}" for folder in TORCH_FOLDERS)
 
 
 def sources(package: str) -> list[Path]:
@@ -52,7 +54,7 @@ def test_packages_import_only_what_they_may(package: str) -> None:
 
 def torch_free() -> list[Path]:
     """Files that must do without torch: all of runtime, and textsr but for its torch part."""
-    files = [path for path in sources("textsr") if path.parent.name != "networks"]
+    files = [path for path in sources("textsr") if path.parent.name not in TORCH_FOLDERS]
     files = [path for path in files if path.relative_to(ROOT).as_posix() not in TORCH_FILES]
     return [*files, *sources("runtime")]
 
@@ -62,7 +64,7 @@ def test_the_torch_free_part_imports_no_torch() -> None:
     for path in torch_free():
         for name in imported(path):
             module = f"{name.replace('.', '/')}.py"
-            if name.split(".")[0] in TORCH or module in TORCH_FILES or name.startswith("textsr.networks"):
+            if name.split(".")[0] in TORCH or module in TORCH_FILES or name.startswith(TORCH_MODULES):
                 wrong.append(f"{path.relative_to(ROOT)} imports {name}")
     assert not wrong
 

@@ -81,6 +81,10 @@ class TDMConfig:
     context_tokens: int = 16  # i_cond (B,C,h,w) is viewed as (B, context_tokens, C*h*w/context_tokens)
 
 
+Preprocessing = Literal["transocr", "difftsr"]
+"""How TransOCR is shown a line: bilinear and in [-1, 1], as it was published, or nearest and in [0, 1], as in DiffTSR."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TransOCRConfig:
     """TransOCR recogniser (FudanVI)."""
@@ -93,6 +97,7 @@ class TransOCRConfig:
     ff_dim: int = 2048
     height: int = 32
     width: int = 256
+    preprocessing: Preprocessing = "transocr"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +111,10 @@ class ScheduleConfig:
     end: float = 0.99  # of sqrt(eta)
     residual_std: float | None = None  # of z_0 - z_y: the network corrects a linear estimate; None: it gives z_0 itself
     text_start: int = 199  # place of step T on the text modules' time scale 0..999
+
+
+SCHEDULES = {18: ScheduleConfig(), 15: ScheduleConfig(steps=15), 4: ScheduleConfig(steps=4, min_noise=0.2)}
+"""Schedules of `paper` by T: the paper's, and those of ResShift's checkpoints realsrx4_s15 and _s4 (bicsrx4_s4 too)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,18 @@
+"""Checkpoints: one safetensors file under torch's names, metadata as strings; and published files made into one."""
+
+from __future__ import annotations
+
+from textsr.checkpoint.files import CONSTRUCTED, load_model, load_weights, read_metadata, save_model, state
+from textsr.checkpoint.stated import stated_alphabet, stated_preset, stated_symbols
+
+__all__ = [
+    "CONSTRUCTED",
+    "load_model",
+    "load_weights",
+    "read_metadata",
+    "save_model",
+    "stated_alphabet",
+    "stated_preset",
+    "stated_symbols",
+    "state",
+]

@@ -1,0 +1,45 @@
+"""What a checkpoint's metadata states of the model beside its weights: schedule, alphabets, how its recogniser looks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, get_args
+
+from textsr.alphabet import Alphabet
+from textsr.config import SCHEDULES, Preprocessing, Preset
+from textsr.errors import BundleError
+
+SCHEDULE, ALPHABET, SYMBOLS, PREPROCESSING = "schedule", "alphabet", "recognizer_symbols", "transocr_preprocessing"
+"""Metadata keys: T of `textsr.config.SCHEDULES`; `Alphabet.to_json`; TransOCR's symbols as one string, in the order of
+its classes 1..classes-2; `TransOCRConfig.preprocessing`. Each may be absent."""
+
+
+def stated_preset(preset: Preset, metadata: Mapping[str, str]) -> Preset:
+    """``preset`` with the schedule and the recogniser's preprocessing that the checkpoint was made for.
+
+    :raises BundleError: the metadata names a schedule or a preprocessing that is not known.
+    """
+    schedule, preprocessing = metadata.get(SCHEDULE), metadata.get(PREPROCESSING)
+    if schedule is not None:
+        if schedule not in map(str, SCHEDULES):
+            raise BundleError(f"the checkpoint's schedule {schedule!r} is none of {', '.join(map(str, SCHEDULES))}")
+        preset = replace(preset, schedule=SCHEDULES[int(schedule)])
+    if preprocessing is not None and preset.transocr is not None:
+        known = get_args(Preprocessing)
+        if preprocessing not in known:
+            raise BundleError(f"the checkpoint's preprocessing {preprocessing!r} is none of {', '.join(known)}")
+        name: Any = preprocessing
+        preset = replace(preset, transocr=replace(preset.transocr, preprocessing=name))
+    return preset
+
+
+def stated_alphabet(metadata: Mapping[str, str]) -> Alphabet:
+    """The alphabet of the text modules; the shipped one where the metadata has none. Raises InputError if malformed."""
+    text = metadata.get(ALPHABET)
+    return Alphabet.load() if text is None else Alphabet.from_json(text)
+
+
+def stated_symbols(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """TransOCR's symbols, class 1 first; empty where the metadata has none."""
+    return tuple(metadata.get(SYMBOLS, ""))
