@@ -82,7 +82,7 @@ class TDMConfig:
 
 
 Preprocessing = Literal["transocr", "difftsr"]
-"""How TransOCR is shown a line: bilinear and in [-1, 1], as it was published, or nearest and in [0, 1], as in DiffTSR."""
+"""How TransOCR is shown a line: bilinear in [-1, 1], as it was published, or nearest in [0, 1], as DiffTSR does."""
 
 
 @dataclass(frozen=True, kw_only=True)

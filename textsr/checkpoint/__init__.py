@@ -11,8 +11,8 @@ __all__ = [
     "load_weights",
     "read_metadata",
     "save_model",
+    "state",
     "stated_alphabet",
     "stated_preset",
     "stated_symbols",
-    "state",
 ]

@@ -1,4 +1,4 @@
-"""What a checkpoint's metadata states of the model beside its weights: schedule, alphabets, how its recogniser looks."""
+"""What a checkpoint's metadata states beside its weights: schedule, alphabets, how its recogniser is shown a line."""
 
 from __future__ import annotations
 
