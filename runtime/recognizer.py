@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from runtime.executors.onnxruntime import choose_device, open_session
 from textsr.errors import BundleError, EngineError, InputError
 from textsr.reading import LineReading
+from textsr.resize import bilinear_resize
 
 logger = logging.getLogger(__name__)
 
@@ -119,23 +120,7 @@ def padded_width(height: int, width: int) -> int:
 def prepare(image: NDArray[np.uint8], width: int) -> tuple[NDArray[np.float32], int]:
     """PP-OCR's input: BGR (3, 48, width) in [-1, 1], zeros beside the crop; and the columns that the crop fills."""
     used = min(width, math.ceil(HEIGHT * image.shape[1] / image.shape[0]))
-    small = bilinear(image[:, :, ::-1], HEIGHT, used) / np.float32(127.5) - np.float32(1)
+    small = bilinear_resize(image[:, :, ::-1], HEIGHT, used) / np.float32(127.5) - np.float32(1)
     padded = np.zeros((3, HEIGHT, width), dtype=np.float32)
     padded[:, :, :used] = small.transpose(2, 0, 1)
     return padded, used
-
-
-def bilinear(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
-    """``image`` (h, w, c) at another size: half-pixel centres, no filter when shrinking, as the model was trained."""
-    rows, next_rows, down = _taps(image.shape[0], height)
-    columns, next_columns, right = _taps(image.shape[1], width)
-    upper, lower = (image[index].astype(np.float32) for index in (rows, next_rows))
-    tall = upper + (lower - upper) * down[:, None, None]
-    left = tall[:, columns]
-    return left + (tall[:, next_columns] - left) * right[None, :, None]
-
-
-def _taps(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    place = np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)
-    first = np.floor(place).astype(np.int64)
-    return first, np.minimum(first + 1, old - 1), (place - first).astype(np.float32)

@@ -15,11 +15,12 @@ from runtime.bundle import Bundle
 from runtime.executors import open_executor
 from runtime.lines import Line, Options, fit, line_batch, read
 from runtime.recognizer import LineReader, PPOCRReader, find_model
-from runtime.result import LineText, Result, enlarged
-from runtime.transocr import TransOCRReader
+from runtime.result import Result, enlarged
+from runtime.transocr import open_transocr
 from textsr.config import SCALE, Preset
 from textsr.errors import InputError
 from textsr.fit import unfit_line
+from textsr.linetext import LineText
 from textsr.loop import Executor, LoopOutput, TextSampler, restore
 
 logger = logging.getLogger(__name__)
@@ -165,7 +166,7 @@ def open_reader(bundle: Bundle, executor: Executor, threads: int | None = None) 
     :raises BundleError: the bundle names a recogniser of its own but lacks parts of it.
     """
     if bundle.recognizer == "transocr":
-        return TransOCRReader(bundle, executor)
+        return open_transocr(bundle, executor)
     if bundle.recognizer == "rapidocr":
         model = find_model()
         if model is not None:

@@ -1,4 +1,4 @@
-"""Bicubic enlargement in NumPy, equal to torch's: a = -0.75, half-pixel centres, clamped edges, no antialias."""
+"""Resizing in NumPy, equal to torch's: half-pixel centres, clamped edges, no antialias; bicubic with a = -0.75."""
 
 from __future__ import annotations
 
@@ -59,3 +59,37 @@ def bicubic_resize(image: NDArray[np.float32], height: int, width: int) -> NDArr
 def bicubic_x4(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """``image`` (H, W, C) float32 enlarged four times, the network's idea of a low-resolution line at full size."""
     return bicubic_resize(image, image.shape[0] * SCALE, image.shape[1] * SCALE)
+
+
+def bilinear_resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
+    """``image`` (h, w, C) at another size, float32 in the range of its values; no filter when shrinking.
+
+    Equals torch's ``interpolate(mode="bilinear", align_corners=False, antialias=False)``.
+    """
+    rows, next_rows, down = _pair(image.shape[0], height)
+    columns, next_columns, right = _pair(image.shape[1], width)
+    upper, lower = (image[index].astype(np.float32) for index in (rows, next_rows))
+    tall = upper + (lower - upper) * down[:, None, None]
+    left = tall[:, columns]
+    return left + (tall[:, next_columns] - left) * right[None, :, None]
+
+
+def _pair(old: int, new: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """(new,) indices of two neighbours and the share of the second."""
+    place = np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)
+    first = np.floor(place).astype(np.int64)
+    return first, np.minimum(first + 1, old - 1), (place - first).astype(np.float32)
+
+
+def nearest_resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """``image`` (h, w, C) at another size, no value mixed. Equals torch's ``interpolate(mode="nearest")``.
+
+    That rounds down from the pixels' corners, not from their centres, and counts in single precision.
+    """
+    rows, columns = (_corner(old, new) for old, new in zip(image.shape[:2], (height, width), strict=True))
+    return image[rows[:, None], columns]
+
+
+def _corner(old: int, new: int) -> NDArray[np.int64]:
+    places = np.arange(new, dtype=np.float32) * (np.float32(old) / np.float32(new))
+    return np.minimum(np.floor(places).astype(np.int64), old - 1)

@@ -1,4 +1,4 @@
-"""Readers: PP-OCRv6 against rapidocr's own pipeline, CTC decoding, TransOCR's loop."""
+"""Readers: PP-OCRv6 against rapidocr's own pipeline, CTC decoding, the recogniser of a bundle."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.recognizer import NARROWEST, PPOCRReader, bilinear, find_model, padded_width, prepare
-from runtime.transocr import LONGEST, TransOCRReader
+from runtime.recognizer import NARROWEST, PPOCRReader, find_model, padded_width, prepare
+from runtime.restorer import open_reader
 from tests.runtime.helpers import StubExecutor, draw_line, stub_bundle
 from textsr.errors import BundleError, InputError
+from textsr.recognition import TransOCRReader
 
 LINES = [draw_line("Hello 42"), draw_line("The quick brown fox jumps over it", 40, 620), draw_line("ABC", 60, 140)]
 
@@ -78,7 +79,6 @@ def test_ctc_decoding(reader: PPOCRReader) -> None:
 def test_widths() -> None:
     assert padded_width(48, 10) == NARROWEST
     assert padded_width(48, 321) == 352
-    assert bilinear(np.full((3, 5, 3), 7, np.uint8), 48, 100).shape == (48, 100, 3)
 
 
 def test_without_rapidocr(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,32 +87,14 @@ def test_without_rapidocr(monkeypatch: pytest.MonkeyPatch) -> None:
         PPOCRReader()
 
 
-class Spelling(StubExecutor):
-    """Says "ab" for dark pictures and never ends for light ones."""
-
-    def recognizer_encoder(self, image: Any) -> dict[str, Any]:
-        return {"features": image.mean(axis=(1, 2, 3))}
-
-    def recognizer_step(self, features: Any, prefix: Any) -> dict[str, Any]:
-        place = prefix.shape[1] - 1
-        probabilities = np.full((len(prefix), 97), 0.001, np.float32)
-        for row, light in enumerate(features):
-            symbol = 1 if light > 0 else [1, 2, 96][min(place, 2)]
-            probabilities[row, symbol] = 0.9 - 0.1 * min(place, 2)
-        return {"probabilities": probabilities}
-
-
-def test_transocr_reads_until_its_end() -> None:
-    symbols = [chr(ord("a") + i) for i in range(95)]
+def test_the_bundle_must_bring_all_that_its_recogniser_needs() -> None:
     graphs: Mapping[str, Any] = dict.fromkeys(("recognizer_encoder", "recognizer_step"))
-    bundle = replace(stub_bundle(), graphs=graphs, manifest={"recognizer_symbols": symbols})
-    reader = TransOCRReader(bundle, Spelling(), batch_size=2)
-    dark, light = np.zeros((20, 50, 3), np.uint8), np.full((20, 50, 3), 255, np.uint8)
-    readings = reader.read([dark, light, dark])
-    assert [reading.text for reading in readings] == ["ab", "a" * LONGEST, "ab"]
-    assert np.allclose(readings[0].confidences, [0.9, 0.8])
-    assert readings[0].centres == (0.25, 0.75)
+    symbols = [chr(ord("a") + i) for i in range(95)]
+    bundle = replace(stub_bundle(), graphs=graphs, manifest={"recognizer_symbols": symbols}, recognizer="transocr")
+    reader = open_reader(bundle, StubExecutor())
+    assert isinstance(reader, TransOCRReader)
+    assert reader.symbols == tuple(symbols)
     with pytest.raises(BundleError, match="95 symbols"):
-        TransOCRReader(replace(bundle, manifest={}), Spelling())
+        open_reader(replace(bundle, manifest={}), StubExecutor())
     with pytest.raises(BundleError, match="lacks its graphs"):
-        TransOCRReader(replace(bundle, graphs={}), Spelling())
+        open_reader(replace(bundle, graphs={}), StubExecutor())

@@ -1,4 +1,4 @@
-"""Bicubic enlargement against torch."""
+"""Resizing against torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textsr.errors import InputError
-from textsr.resize import bicubic_resize, bicubic_x4
+from textsr.resize import bicubic_resize, bicubic_x4, bilinear_resize, nearest_resize
 
 SIDE = st.integers(1, 40)
 
@@ -35,3 +35,14 @@ def test_x4_of_a_line() -> None:
 def test_empty() -> None:
     with pytest.raises(InputError, match="at least 1"):
         bicubic_resize(np.zeros((0, 4, 3), np.float32), 8, 8)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 300), st.integers(1, 900), st.integers(1, 70), st.integers(1, 300))
+def test_recogniser_sizes_equal_torch(height: int, width: int, new_height: int, new_width: int) -> None:
+    image = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    batch, size = torch.from_numpy(image).permute(2, 0, 1)[None].float(), (new_height, new_width)
+    nearest = torch.nn.functional.interpolate(batch, size, mode="nearest")
+    np.testing.assert_array_equal(nearest_resize(image, *size), nearest[0].permute(1, 2, 0).numpy())
+    smooth = torch.nn.functional.interpolate(batch, size, mode="bilinear", align_corners=False)
+    np.testing.assert_allclose(bilinear_resize(image, *size), smooth[0].permute(1, 2, 0).numpy(), atol=2e-2)
