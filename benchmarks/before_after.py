@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import testset
 from runtime import Restorer
-from runtime.images import save_png
+from textsr.images import save_png
 
 GAP = 8
 WIDTH, HEIGHT = 512, 128

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,13 +15,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from runtime.bundle import shipped
-from runtime.images import atomic, load_image, save_png
-from runtime.inputs import Item, check_outputs, collect, read_texts
 from runtime.lines import Options
 from runtime.restorer import Restorer
-from runtime.result import LineText, Result, enlarged
+from runtime.result import Result, enlarged
 from textsr.config import SCALE
 from textsr.errors import InputError, TextSRError
+from textsr.images import load_image, save_png
+from textsr.inputs import Item, check_outputs, collect, read_texts, write_report
+from textsr.linetext import LineText
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ text
   The restoration is guided by what the line says. A recogniser reads it (install the extra [ocr]); without one the
   line is restored from the picture alone. With --text you say what it says. A sidecar is a UTF-8 file, one picture
   a line: its path (as given, from the sidecar's folder, or below the given folder), a tab, the text, and if you
-  like a tab and confidences from 0 to 1 separated by commas, one for each character or one for all.
+  like a tab and confidences from 0 to 1 separated by commas or spaces, one for each character or one for all.
 
 report
   One JSON object a line for each input: input, output, text, confidence, confidences, applied, reason, executor,
@@ -122,18 +122,12 @@ def _run(options: argparse.Namespace) -> int:
     return 0 if reported and done == len(records) else FAILED
 
 
-def _line(record: dict[str, Any]) -> bytes:
-    """One JSON line; what of a file's name is no Unicode is escaped."""
-    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
-
-
 def _report(records: Sequence[dict[str, Any]], path: Path | None) -> bool:
     """Writes the report where one is asked for; False, and a line on standard error, when that fails."""
     if path is None:
         return True
     try:
-        with atomic(path) as stream:
-            stream.writelines(_line(record) for record in records)
+        write_report(path, records)
     except InputError as error:
         _say(str(error))
         return False

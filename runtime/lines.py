@@ -10,21 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.recognizer import LineReader
-from runtime.result import LineText, line_text
+from textsr import batch
 from textsr.alphabet import Alphabet
+from textsr.batch import GIVEN, remark
 from textsr.config import SCALE, Preset
 from textsr.errors import InputError
 from textsr.fit import FittedLine, fit_line
+from textsr.linetext import LineText, line_text
 from textsr.loop import LineBatch
 from textsr.noise import image_key
-from textsr.reading import LineReading, conditions
-from textsr.resize import bicubic_x4
+from textsr.reading import LineReading
 from textsr.schedule import ResidualShiftSchedule
 
-GIVEN = "given"
-"""The reader's name of texts that the caller supplied."""
-NO_READER = "no recogniser: restored from the picture alone"
-NO_TEXT = "no text: restored from the picture alone"
 LARGEST_SCALE = 16.0
 
 
@@ -42,12 +39,7 @@ class Line:
 
     def remark(self, preset: Preset) -> str:
         """What the restoration lacks; empty where it lacks nothing."""
-        if self.reading is None:
-            return NO_READER
-        if not self.reading.text:
-            return NO_TEXT
-        count = len(self.reading.text)
-        return f"text of {count} characters: only {preset.max_chars} are used" if count > preset.max_chars else ""
+        return remark(self.reading, preset.max_chars)
 
 
 @dataclass(frozen=True)
@@ -90,18 +82,8 @@ def fit(place: int, image: object, text: str | LineText | None, preset: Preset) 
 
 def line_batch(lines: Sequence[Line], alphabet: Alphabet, max_chars: int) -> LineBatch:
     """The arrays of `textsr.loop.LineBatch` for ``lines``, at least one."""
-    texts = [conditions(line.reading, alphabet, line.fitted.place, max_chars) for line in lines]
-    planes = (2, 0, 1)
-    return LineBatch(
-        lq=np.stack([line.fitted.lq.transpose(planes) for line in lines]),
-        image=np.stack([np.clip(bicubic_x4(line.fitted.lq), -1, 1).transpose(planes) for line in lines]),
-        tokens=np.stack([text.tokens for text in texts]),
-        weights=np.stack([text.weights for text in texts]),
-        centres=np.stack([text.centres for text in texts]),
-        widths=np.stack([text.widths for text in texts]),
-        keys=[line.key for line in lines],
-        windows=[0] * len(lines),
-    )
+    fitted, keys, readings = zip(*((line.fitted, line.key, line.reading) for line in lines), strict=True)
+    return batch.line_batch(fitted, keys, readings, alphabet, max_chars)
 
 
 def read(lines: Sequence[Line], reader: LineReader | None) -> list[Line]:

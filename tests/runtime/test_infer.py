@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from runtime import EngineError, infer
-from runtime.images import load_image
 from runtime.restorer import Restorer
 from tests.runtime.helpers import KnowingReader, StubExecutor, draw_line, stub_restorer
-from tests.runtime.test_images import huge_png
+from tests.textsr.test_images import huge_png
+from textsr.images import load_image
 
 ROOT = Path(__file__).resolve().parents[2]
 

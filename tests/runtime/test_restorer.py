@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime import InputError, LineText, Restorer
-from runtime.lines import NO_READER, NO_TEXT
 from runtime.restorer import open_reader
 from tests.runtime.helpers import KnowingReader, StubExecutor, draw_line, stub_bundle, stub_restorer
+from textsr.batch import NO_READER, NO_TEXT
 
 
 @settings(max_examples=25, deadline=None)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtime.images import atomic, load_image, save_png
 from tests.runtime.helpers import draw_line
 from textsr.errors import InputError
+from textsr.images import atomic, load_image, save_png
 
 RAMP = np.arange(0, 240, dtype=np.uint8).reshape(10, 24)
 

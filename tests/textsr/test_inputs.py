@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.inputs import check_outputs, collect, read_texts
 from textsr.errors import InputError
+from textsr.inputs import check_outputs, collect, read_texts
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_texts(tree: Path) -> None:
     items = collect(["in"]).items
     sidecar = tree / "in" / "t.tsv"
     sidecar.write_text(
-        "\ufeff# path, text, confidences\r\na.png\tHi\t0.5,1\r\n\r\nsub/b\t超分\t0.25\nin/sub/c.d.webp\t\n",
+        "\ufeff# path, text, confidences\r\na.png\tHi\t0.5, 1\r\n\r\nsub/b\t超分\t0.25\nin/sub/c.d.webp\t\n",
         encoding="utf-8",
     )
     first, second, third = read_texts(str(sidecar), items)

@@ -1,17 +1,19 @@
-"""What the command line is given: files, folders and globs, the names of the results, and sidecars with texts."""
+"""What a command line is given and leaves: files, folders and globs, names of results, sidecars with texts, reports."""
 
 from __future__ import annotations
 
 import glob
+import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from typing import Any
 
-from runtime.images import SUFFIXES
-from runtime.result import LineText
 from textsr.errors import InputError
+from textsr.images import SUFFIXES, atomic
+from textsr.linetext import LineText
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +138,13 @@ def check_outputs(items: Iterable[Item], folder: Path, *, compare: bool, overwri
         raise InputError(f"{existing[0]} exists already{more}: use --overwrite, or another folder with -o")
 
 
+def write_report(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """One JSON object a line; what of a file's name is no Unicode is escaped. Raises InputError if it cannot be."""
+    with atomic(path) as stream:
+        for record in records:
+            stream.write(json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+
+
 def read_texts(value: str | None, items: Sequence[Item]) -> list[LineText | None]:
     """The text of each item from ``--text``: a string for a single picture, or the path of a sidecar ``.tsv``.
 
@@ -147,19 +156,26 @@ def read_texts(value: str | None, items: Sequence[Item]) -> list[LineText | None
         if value and len(items) > 1:
             raise InputError(f"--text {value!r} is one line's text, but there are {len(items)} pictures: give a .tsv")
         return [LineText(value)] * len(items)
-    rows = _rows(Path(value))
+    return read_sidecar(Path(value), items)
+
+
+def read_sidecar(path: Path, items: Sequence[Item]) -> list[LineText | None]:
+    """The text of each item from a sidecar: path, text and perhaps confidences, separated by tabs; None where it has
+    none. Raises InputError when the file is missing or malformed, with its line.
+    """
+    rows = _rows(path)
     names = [
         {os.path.abspath(item.path), f"./{item.relative}", f"./{item.relative}{item.path.suffix}"} for item in items
     ]
     texts: list[LineText | None] = [None] * len(items)
     for number, (name, text) in rows.items():
-        keys = {os.path.abspath(name), os.path.abspath(Path(value).parent / name), f"./{PurePath(name)}"}
+        keys = {os.path.abspath(name), os.path.abspath(path.parent / name), f"./{PurePath(name)}"}
         places = [place for place, known in enumerate(names) if keys & known]
         if not places:
-            logger.warning("%s, line %d: %s is none of the pictures given", value, number, name)
+            logger.warning("%s, line %d: %s is none of the pictures given", path, number, name)
         for place in places:
             if texts[place] is not None:
-                raise InputError(f"{value}, line {number}: a second text for {name}")
+                raise InputError(f"{path}, line {number}: a second text for {name}")
             texts[place] = text
     return texts
 
@@ -185,9 +201,9 @@ def _confidences(cells: Sequence[str], count: int, where: str) -> tuple[float, .
     if not cells or not cells[0].strip():
         return None
     try:
-        values = tuple(float(value) for value in cells[0].split(","))
+        values = tuple(float(value) for value in cells[0].replace(",", " ").split())
     except ValueError as error:
-        raise InputError(f"{where}: confidences are numbers from 0 to 1 separated by commas") from error
+        raise InputError(f"{where}: confidences are numbers from 0 to 1 separated by commas or spaces") from error
     if len(values) == 1:
         values *= count
     if len(values) != count or not all(0 <= value <= 1 for value in values):

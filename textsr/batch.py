@@ -1,0 +1,53 @@
+"""Fitted lines and their readings as the loop takes them. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from textsr.alphabet import Alphabet
+from textsr.fit import FittedLine
+from textsr.loop import LineBatch
+from textsr.reading import LineReading, conditions
+from textsr.resize import bicubic_x4
+
+GIVEN = "given"
+"""The reader's name of texts that the caller supplied."""
+NO_READER = "no recogniser: restored from the picture alone"
+NO_TEXT = "no text: restored from the picture alone"
+
+
+def line_batch(
+    fitted: Sequence[FittedLine],
+    keys: Sequence[bytes],
+    readings: Sequence[LineReading | None],
+    alphabet: Alphabet,
+    max_chars: int,
+) -> LineBatch:
+    """The arrays of `textsr.loop.LineBatch` for lines, at least one; ``keys`` (`textsr.noise.image_key`) and
+    ``readings`` have one entry for each.
+    """
+    pairs = zip(fitted, readings, strict=True)
+    texts = [conditions(reading, alphabet, line.place, max_chars) for line, reading in pairs]
+    planes = (2, 0, 1)
+    return LineBatch(
+        lq=np.stack([line.lq.transpose(planes) for line in fitted]),
+        image=np.stack([np.clip(bicubic_x4(line.lq), -1, 1).transpose(planes) for line in fitted]),
+        tokens=np.stack([text.tokens for text in texts]),
+        weights=np.stack([text.weights for text in texts]),
+        centres=np.stack([text.centres for text in texts]),
+        widths=np.stack([text.widths for text in texts]),
+        keys=list(keys),
+        windows=[0] * len(fitted),
+    )
+
+
+def remark(reading: LineReading | None, max_chars: int) -> str:
+    """What a restoration guided by ``reading`` lacks; empty where it lacks nothing."""
+    if reading is None:
+        return NO_READER
+    if not reading.text:
+        return NO_TEXT
+    count = len(reading.text)
+    return f"text of {count} characters: only {max_chars} are used" if count > max_chars else ""
