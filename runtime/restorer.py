@@ -21,7 +21,6 @@ from textsr.config import SCALE, Preset
 from textsr.errors import InputError
 from textsr.fit import unfit_line
 from textsr.linetext import LineText
-from textsr.linetext import LineText
 from textsr.loop import Executor, LoopOutput, TextSampler, restore
 
 logger = logging.getLogger(__name__)
