@@ -1,42 +1,31 @@
-"""FLOP against hand counts, and the published figures of the baseline."""
+"""The recogniser's share of a line's cost, and the clock of the latency command."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from benchmarks import flops
 from benchmarks.latency import TimedExecutor, sample_lines
+from textsr import describe
 from textsr.config import preset
 
 
-def test_count_of_a_convolution() -> None:
-    layer = nn.Conv2d(3, 8, 3, padding=1)
-    assert flops.count(layer, [torch.zeros(1, 3, 16, 32)]) == pytest.approx(2 * 3 * 8 * 9 * 16 * 32 / 1e9)
+def test_the_recogniser_is_counted_where_the_preset_has_none(capsys: pytest.CaptureFixture[str]) -> None:
+    which = preset("compact")
+    own, cost = describe.measure(which), flops.measure(which)
+    assert cost.trained == own.trained == sum(own.parameters.values())
+    assert cost.line(18) - own.line(18) == pytest.approx(cost.gflop[flops.RECOGNIZER])
+    assert cost.line(18) == pytest.approx(134.1, abs=0.1)
+    assert cost.line(18, sampled=True) == pytest.approx(149.9, abs=0.1)
+    assert flops.main([]) == 0
+    assert "| 18 steps | 134.12 | 149.88 |" in capsys.readouterr().out
 
 
-def test_count_of_attention() -> None:
-    class Attention(nn.Module):
-        def forward(self, q: torch.Tensor) -> torch.Tensor:
-            return nn.functional.scaled_dot_product_attention(q, q, q)
-
-    assert flops.count(Attention(), [torch.zeros(1, 2, 64, 16)]) == pytest.approx(2 * 2 * 2 * 64 * 64 * 16 / 1e9)
-
-
-def test_baseline() -> None:
-    assert flops.difftsr_tflop() == pytest.approx(120.2, abs=0.1)
-    assert flops.difftsr_tflop(with_text=True) == pytest.approx(121.8, abs=0.1)
-
-
-def test_tiny_preset() -> None:
+def test_a_preset_with_a_recogniser_of_its_own() -> None:
     cost = flops.measure(preset("tiny"))
+    assert cost == describe.measure(preset("tiny"))
     assert cost.line(2) - cost.line(1) == pytest.approx(cost.gflop["unet_step"])
-    assert cost.line(2, sampled=True) > cost.line(2)
-    text = flops.table(cost, 18)
-    assert "| unet_step |" in text
-    assert "DiffTSR" in text
 
 
 class _Echo:

@@ -102,9 +102,9 @@ class Level(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Image (B,3,H,W) -> (B,z,H/4,W/4)."""
+    """Image (B,3,H,W) -> (B,z,H/4,W/4), or as many channels as ``out_channels`` says (mean and variance, say)."""
 
-    def __init__(self, cfg: VQGANConfig) -> None:
+    def __init__(self, cfg: VQGANConfig, out_channels: int | None = None) -> None:
         super().__init__()
         widths = [cfg.ch * mult for mult in cfg.ch_mult]
         self.conv_in = nn.Conv2d(3, cfg.ch, 3, padding=1)
@@ -118,7 +118,7 @@ class Encoder(nn.Module):
             self.down.append(level)
         self.mid = Middle(channels, cfg)
         self.norm_out = _norm(channels, cfg)
-        self.conv_out = nn.Conv2d(channels, cfg.z_channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(channels, out_channels or cfg.z_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
@@ -175,7 +175,7 @@ class Quantizer(nn.Module):
 
         Distances are float32 under autocast too: in bfloat16 a sixth of the latents goes to another code.
         """
-        if torch.is_autocast_enabled(z.device.type):
+        if not z.is_meta and torch.is_autocast_enabled(z.device.type):  # the meta device knows no autocast
             with torch.autocast(z.device.type, enabled=False):
                 return self(z)
         height, width = z.shape[2], z.shape[3]
