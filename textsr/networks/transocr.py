@@ -152,11 +152,13 @@ class Positions(nn.Module):
     """Table of sines (even columns) and cosines (odd columns), (1, 7000, D)."""
 
     pe: Tensor
+    used: Tensor
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         angles = torch.arange(PLACES)[:, None] * torch.exp(torch.arange(0, dim, 2) * (-math.log(10000.0) / dim))
         self.register_buffer("pe", torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[None])
+        self.register_buffer("used", self.pe[:, :LONGEST].clone(), persistent=False)  # all that a graph has to hold
 
 
 class Generator(nn.Module):
@@ -190,7 +192,7 @@ class TransOCR(nn.Module):
     def decode(self, features: Tensor, prefix: Tensor) -> Tensor:
         """Hidden states (B,L,1024) of ``prefix`` (B,L) int64, which begins with class 0."""
         words = self.embedding_word(prefix)
-        places = self.pe.pe[:, : prefix.shape[1]].expand_as(words)
+        places = self.pe.used[:, : prefix.shape[1]].expand_as(words)
         return self.decoder(torch.cat([words, places], dim=-1), features)
 
     def step(self, features: Tensor, prefix: Tensor) -> Tensor:
