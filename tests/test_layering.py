@@ -20,9 +20,9 @@ ALLOWED = {
     "benchmarks": set(PACKAGES),
 }
 TORCH = {"torch", "torchvision", "safetensors", "timm", "einops"}
-TORCH_FILES = {"textsr/graphs.py", "textsr/torch_executor.py", "textsr/describe.py", "textsr/reference.py"}
-"""Files of textsr, beside the folders networks/ and checkpoint/, that may import torch."""
-TORCH_FOLDERS = {"networks", "checkpoint"}
+TORCH_FILES = {"textsr/graphs.py", "textsr/torch_executor.py", "textsr/describe.py"}
+"""Files of textsr, beside the folders below, that may import torch."""
+TORCH_FOLDERS = {"networks", "checkpoint", "reference"}
 TORCH_MODULES = tuple(f"textsr.{folder}" for folder in TORCH_FOLDERS)
 
 
