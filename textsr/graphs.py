@@ -22,18 +22,27 @@ from textsr.networks.unet import UNet
 from textsr.networks.vqgan import VQGAN
 
 
+def new_mom(preset: Preset) -> MoM:
+    """MoM of a preset's sizes."""
+    return MoM(preset.mom, preset.symbols, preset.latent_shape[0], preset.max_chars)
+
+
+def new_tdm(preset: Preset) -> TDM:
+    """TDM of a preset's sizes; its context is MoM's image condition."""
+    channels, height, width = preset.latent_shape
+    return TDM(preset.tdm, preset.symbols, preset.max_chars, channels * height * width // preset.tdm.context_tokens)
+
+
 class Model(nn.Module):
     """All networks of a preset; its state dict is the checkpoint."""
 
     def __init__(self, preset: Preset) -> None:
         super().__init__()
         self.preset = preset
-        channels, height, width = preset.latent_shape
         self.vqgan = VQGAN(preset.vqgan)
         self.unet = UNet(preset.unet)
-        self.mom = MoM(preset.mom, preset.symbols, channels)
-        context = channels * height * width // preset.tdm.context_tokens
-        self.tdm = TDM(preset.tdm, preset.symbols, preset.max_chars, context)
+        self.mom = new_mom(preset)
+        self.tdm = new_tdm(preset)
         if preset.transocr is not None:
             self.transocr = TransOCR(preset.transocr)
         if preset.glyph is not None:

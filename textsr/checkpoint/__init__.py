@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from textsr.checkpoint.files import CONSTRUCTED, load_model, load_weights, read_metadata, save_model, state
+from textsr.checkpoint.pickles import read_published
+from textsr.checkpoint.published import from_published
 from textsr.checkpoint.stated import stated_alphabet, stated_preset, stated_symbols
 
 __all__ = [
     "CONSTRUCTED",
+    "from_published",
     "load_model",
     "load_weights",
     "read_metadata",
+    "read_published",
     "save_model",
     "state",
     "stated_alphabet",

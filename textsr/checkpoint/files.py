@@ -1,9 +1,9 @@
-"""Checkpoints: one safetensors file under torch's names, metadata as strings. Nothing is ever unpickled here."""
+"""One safetensors file under torch's names, metadata as strings. Nothing is ever unpickled here."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -18,11 +18,18 @@ log = logging.getLogger(__name__)
 
 CONSTRUCTED = ("relative_position_index", "attn_mask", "num_batches_tracked", "pe.pe")
 """Buffers that a network builds itself: a checkpoint may hold them or not, they are not read."""
+NAMED = 10
+"""Tensors that an error names of each kind."""
+
+
+def held(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of ``model`` that a checkpoint holds, by name, as they are."""
+    return {k: v for k, v in model.state_dict().items() if not k.endswith(CONSTRUCTED)}
 
 
 def state(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors of ``model`` that a checkpoint holds, by name, contiguous."""
-    return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items() if not k.endswith(CONSTRUCTED)}
+    """The tensors of ``model`` that a checkpoint holds, by name, contiguous and on the host."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in held(model).items()}
 
 
 def save_model(
@@ -55,32 +62,54 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise BundleError(f"checkpoint {path} cannot be read: {error}") from error
 
 
+def require_fit(
+    model: nn.Module, shapes: Mapping[str, Sequence[int]], what: str, advice: str, *, optional: str | None = None
+) -> None:
+    """Raises BundleError that names what ``shapes`` lacks, has besides, or has in another shape than ``model`` needs.
+
+    :param what: the tensors' origin, first in the message.
+    :param optional: prefix of tensors that may be absent altogether.
+    """
+    wanted = held(model)
+    missing = sorted(wanted.keys() - shapes.keys())
+    if optional is not None and not any(name.startswith(optional) for name in shapes):
+        missing = [name for name in missing if not name.startswith(optional)]
+    extra = sorted(k for k in shapes.keys() - wanted.keys() if not k.endswith(CONSTRUCTED))
+    other = [
+        f"{k} {tuple(shapes[k])} not {tuple(v.shape)}"
+        for k, v in wanted.items()
+        if k in shapes and tuple(shapes[k]) != tuple(v.shape)
+    ]
+    if missing or extra or other:
+        raise BundleError(
+            f"{what} does not fit: missing {_some(missing)}, unexpected {_some(extra)}, other shapes {_some(other)}; "
+            f"{advice}"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{len(names)} {list(names[:NAMED])}" if names else "none"
+
+
 def load_weights(model: nn.Module, path: Path, *, prefix: str = "") -> None:
-    """Fills ``model`` from the tensors under ``prefix``, strictly; BundleError names what is missing or misshapen."""
+    """Fills ``model`` from the tensors under ``prefix``, one at a time and strictly.
+
+    :raises BundleError: the file cannot be read, or does not fit; then it names what is missing, unexpected or
+        misshapen, and nothing is loaded.
+    """
     try:
         with safe_open(path, "pt") as file:
-            tensors = {k.removeprefix(prefix): file.get_tensor(k) for k in file.keys() if k.startswith(prefix)}  # noqa: SIM118
+            names = {k.removeprefix(prefix): k for k in file.keys() if k.startswith(prefix)}  # noqa: SIM118
+            shapes = {name: file.get_slice(full).get_shape() for name, full in names.items()}
+            require_fit(model, shapes, f"checkpoint {path}", "check --preset")
+            with torch.no_grad():
+                for name, tensor in held(model).items():
+                    tensor.copy_(file.get_tensor(names[name]))
     except (OSError, SafetensorError) as error:
         raise BundleError(
-            f"checkpoint {path} cannot be read: {error}; give a safetensors file written by train.run"
+            f"checkpoint {path} cannot be read: {error}; give a safetensors file written by train.run or "
+            "textsr.checkpoint import"
         ) from error
-    wanted = state(model)
-    missing = sorted(wanted.keys() - tensors.keys())
-    extra = sorted(k for k in tensors.keys() - wanted.keys() if not k.endswith(CONSTRUCTED))
-    shapes = [
-        f"{k} {tuple(tensors[k].shape)} not {tuple(v.shape)}"
-        for k, v in wanted.items()
-        if k in tensors and tensors[k].shape != v.shape
-    ]
-    if missing or extra or shapes:
-        raise BundleError(
-            f"checkpoint {path} does not fit this preset: missing {missing[:3]} ({len(missing)}), "
-            f"unexpected {extra[:3]} ({len(extra)}), other shapes {shapes[:3]} ({len(shapes)}); check --preset"
-        )
-    with torch.no_grad():
-        for name, parameter in model.state_dict().items():
-            if name in wanted:
-                parameter.copy_(tensors[name])
 
 
 def load_model(path: Path | None, preset: Preset, seed: int = 0) -> nn.Module:
