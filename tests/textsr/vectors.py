@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from textsr.checkpoint import CONSTRUCTED
 from textsr.config import TINY
@@ -42,13 +43,49 @@ def weight(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
     return np.abs(1 + np.float32(0.1) * noise) if name.endswith("running_var") else np.float32(0.1) * noise
 
 
+def weights(module: nn.Module) -> dict[str, Tensor]:
+    """Weights by name for all that ``module`` does not build itself; it may lie on the meta device."""
+    return {
+        name: torch.from_numpy(np.asarray(weight(name, tuple(tensor.shape))))
+        for name, tensor in module.state_dict().items()
+        if tensor.is_floating_point() and not name.endswith(CONSTRUCTED)
+    }
+
+
 def fill(module: nn.Module) -> nn.Module:
     """``module`` with weights by name; the atlas and what a network builds itself stay."""
+    state = module.state_dict()
     with torch.no_grad():
-        for name, tensor in module.state_dict().items():
-            if tensor.is_floating_point() and not name.endswith(CONSTRUCTED):
-                tensor.copy_(torch.from_numpy(np.asarray(weight(name, tuple(tensor.shape)))))
+        for name, tensor in weights(module).items():
+            state[name].copy_(tensor)
     return module.eval()
+
+
+def thinned(name: str, value: NDArray[Any]) -> NDArray[Any]:
+    """At most ``KEPT`` values, at places that ``name`` gives."""
+    flat = value.ravel()
+    return flat[np.sort(generator(name).permutation(len(flat))[:KEPT])]
+
+
+def write(file: Path, found: Mapping[str, NDArray[Any]]) -> None:
+    """The file of committed vectors, and a line on each to the output."""
+    np.savez_compressed(file, allow_pickle=False, **dict(found))
+    for name, value in found.items():
+        sys.stdout.write(f"{name}: {value.shape} deviation {value.std():.4f}\n")
+
+
+def assert_equal_to(file: Path, ours: Mapping[str, NDArray[Any]]) -> None:
+    """What is committed in ``file`` within 2e-4 of its deviation; a tie of codes may fall either way elsewhere."""
+    committed = np.load(file)
+    assert set(committed) == set(ours)
+    for name, value in ours.items():
+        golden = committed[name]
+        if value.dtype == np.int64:
+            assert (value != golden).mean() <= 0.002, name
+        else:
+            worst = float(np.abs(value - golden).max())
+            assert worst <= 2e-4 * float(golden.std()), f"{name} differs by {worst / float(golden.std()):.2e}"
+    assert file.stat().st_size < 200_000
 
 
 def inputs(graph: str, names: tuple[str, ...], sizes: dict[str, tuple[int, ...]]) -> dict[str, NDArray[Any]]:
@@ -98,17 +135,13 @@ def compute() -> dict[str, NDArray[Any]]:
     for graph, module in executor.graphs.items():
         arrays = inputs(graph, tuple(module.inputs), sizes())  # type: ignore[arg-type]
         for name, value in executor.run(graph, {k: executor.put(v) for k, v in arrays.items()}).items():
-            flat = executor.get(value).ravel()
-            found[f"{graph}.{name}"] = flat[np.sort(generator(f"{graph}.{name}").permutation(len(flat))[:KEPT])]
+            found[f"{graph}.{name}"] = thinned(f"{graph}.{name}", executor.get(value))
     return found
 
 
 def main() -> int:
     """The command."""
-    found = compute()
-    np.savez_compressed(FILE, allow_pickle=False, **found)
-    for name, value in found.items():
-        sys.stdout.write(f"{name}: {value.shape} deviation {value.std():.4f}\n")
+    write(FILE, compute())
     return 0
 
 
