@@ -16,11 +16,12 @@ from export.folder import digests, replacing, write_manifest
 from export.manifest import describe
 from export.parity import measure
 from export.report import ParityReport
+from export.source import open_source
 from export.trace import EXPORT_BATCH, TracedGraph, io_spec, trace
 from export.weights import PRECISIONS, WEIGHTS, attach, layout, round_weights, save_weights
 from runtime.bundle import MANIFEST, SHIPPED, Bundle
-from textsr.checkpoint import load_model, read_metadata, state
-from textsr.config import PRESETS, Preset
+from textsr.checkpoint import state
+from textsr.config import PRESETS
 from textsr.config import preset as named_preset
 from textsr.errors import EngineError, InputError, TextSRError
 from textsr.graphs import Model, example_inputs, graphs
@@ -29,8 +30,6 @@ logger = logging.getLogger(__name__)
 
 GRAPH_LIMIT = 1 << 20
 """Bytes that a graph's file may have: more means that weights were copied into it."""
-RANDOM_PRESETS = frozenset({"tiny"})
-"""Presets that may be built with random weights."""
 
 
 def build_bundle(
@@ -59,12 +58,13 @@ def build_bundle(
     config = named_preset(preset)
     if precision not in PRECISIONS:
         raise InputError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
-    model, metadata = _open(config, checkpoint, seed)
+    source = open_source(config, checkpoint, seed)
+    model = source.model
     round_weights(model, precision)
     with replacing(Path(out)) as folder:
-        specs = write_graphs(folder, traced or trace_graphs(model), model, precision, metadata)
+        specs = write_graphs(folder, traced or trace_graphs(model), model, precision, source.metadata)
         files = digests(folder)
-        manifest = describe(config, graphs=specs, precision=precision, files=files, metadata=metadata)
+        manifest = describe(source, graphs=specs, precision=precision, files=files)
         write_manifest(folder, manifest)
         report = measure(Bundle.open(folder), model)
         report.require()
@@ -104,17 +104,6 @@ def write_graphs(
             raise EngineError(f"graph {name} is not valid ONNX: {error}") from error
         specs[name] = {"file": path.name, **io_spec(graph.model, graph.weights)}
     return specs
-
-
-def _open(config: Preset, checkpoint: Path | None, seed: int) -> tuple[Model, dict[str, str]]:
-    """The model and what its checkpoint says of itself."""
-    if checkpoint is None and config.name not in RANDOM_PRESETS:
-        raise InputError(f"preset {config.name} needs --checkpoint: random weights are for {min(RANDOM_PRESETS)} only")
-    model = load_model(checkpoint, config, seed)
-    assert isinstance(model, Model)
-    if checkpoint is None:
-        return model, {"weights": "random", "seed": str(seed)}
-    return model, read_metadata(checkpoint)
 
 
 def shipped_weights(preset: str) -> Path | None:

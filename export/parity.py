@@ -27,12 +27,14 @@ from export.report import (
     psnr,
     relative_error,
 )
+from export.source import open_source
 from export.weights import WEIGHTS, round_weights
 from runtime.bundle import Bundle
 from runtime.executors.onnxruntime import OrtExecutor
 from textsr.checkpoint import load_model
 from textsr.config import Preset
-from textsr.errors import TextSRError
+from textsr.config import preset as named_preset
+from textsr.errors import BundleError, TextSRError
 from textsr.graphs import Model, example_inputs, graphs
 from textsr.loop import Executor, LineBatch, TextSampler, restore
 from textsr.resize import bicubic_x4
@@ -172,6 +174,18 @@ def _loop(
     )
 
 
+def _reference(bundle: Bundle, checkpoint: Path | None) -> Model:
+    """The torch model of the bundle's weights, or of the checkpoint that it is to be compared with."""
+    if checkpoint is None:
+        model = load_model(bundle.path / WEIGHTS, bundle.preset)
+        assert isinstance(model, Model)
+        return model
+    model = open_source(named_preset(bundle.preset.name), checkpoint).model
+    if model.preset != bundle.preset:
+        raise BundleError(f"{checkpoint} states another schedule or recogniser than the bundle {bundle.path} has")
+    return model
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code: 0 where parity holds."""
     parser = argparse.ArgumentParser(prog="python -m export.parity", description="Measure a bundle against torch.")
@@ -182,8 +196,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         bundle = Bundle.open(args.bundle)
-        model = load_model(args.checkpoint or bundle.path / WEIGHTS, bundle.preset)
-        assert isinstance(model, Model)
+        model = _reference(bundle, args.checkpoint)
         round_weights(model, bundle.precision)
         report = measure(bundle, model, steps=args.steps)
     except TextSRError as error:
