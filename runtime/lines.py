@@ -80,10 +80,10 @@ def fit(place: int, image: object, text: str | LineText | None, preset: Preset) 
     return line if given is None else replace(line, reading=given.reading(image), reader=GIVEN)
 
 
-def line_batch(lines: Sequence[Line], alphabet: Alphabet, max_chars: int) -> LineBatch:
+def line_batch(lines: Sequence[Line], alphabet: Alphabet, preset: Preset) -> LineBatch:
     """The arrays of `textsr.loop.LineBatch` for ``lines``, at least one."""
     fitted, keys, readings = zip(*((line.fitted, line.key, line.reading) for line in lines), strict=True)
-    return batch.line_batch(fitted, keys, readings, alphabet, max_chars)
+    return batch.line_batch(fitted, keys, readings, alphabet, preset)
 
 
 def read(lines: Sequence[Line], reader: LineReader | None) -> list[Line]:

@@ -119,7 +119,7 @@ class Restorer:
 
     def _restore(self, batch: list[Line], options: Options) -> list[Result]:
         begin = time.perf_counter()
-        arrays = line_batch(batch, self.bundle.alphabet, self.preset.max_chars)
+        arrays = line_batch(batch, self.bundle.alphabet, self.preset)
         output = restore(
             self.executor, self.preset, arrays,
             seed=options.seed, steps=options.steps, text_sampler=options.text_sampler,

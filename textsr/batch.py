@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from textsr.alphabet import Alphabet
+from textsr.config import Preset
 from textsr.fit import FittedLine
 from textsr.loop import LineBatch
 from textsr.reading import LineReading, conditions
@@ -23,17 +24,21 @@ def line_batch(
     keys: Sequence[bytes],
     readings: Sequence[LineReading | None],
     alphabet: Alphabet,
-    max_chars: int,
+    preset: Preset,
 ) -> LineBatch:
-    """The arrays of `textsr.loop.LineBatch` for lines, at least one; ``keys`` (`textsr.noise.image_key`) and
-    ``readings`` have one entry for each.
+    """The arrays of `textsr.loop.LineBatch` for lines, at least one, fitted for ``preset``.
+
+    ``keys`` (`textsr.noise.image_key`) and ``readings`` have one entry for each.
     """
     pairs = zip(fitted, readings, strict=True)
-    texts = [conditions(reading, alphabet, line.place, max_chars) for line, reading in pairs]
+    texts = [conditions(reading, alphabet, line.place, preset.max_chars) for line, reading in pairs]
+    enlarged = [bicubic_x4(line.lq) for line in fitted]
+    if preset.clamp_enlarged:
+        enlarged = [np.clip(image, -1, 1) for image in enlarged]
     planes = (2, 0, 1)
     return LineBatch(
         lq=np.stack([line.lq.transpose(planes) for line in fitted]),
-        image=np.stack([np.clip(bicubic_x4(line.lq), -1, 1).transpose(planes) for line in fitted]),
+        image=np.stack([image.transpose(planes) for image in enlarged]),
         tokens=np.stack([text.tokens for text in texts]),
         weights=np.stack([text.weights for text in texts]),
         centres=np.stack([text.centres for text in texts]),

@@ -138,6 +138,7 @@ class Preset:
     symbols: int = 6736
     max_chars: int = 24
     fit: Literal["stretch", "pad"] = "pad"
+    clamp_enlarged: bool = True  # the enlarged line, before it is encoded, to [-1, 1]; ResShift leaves it as it is
     vqgan: VQGANConfig = field(default_factory=VQGANConfig)
     unet: UNetConfig = field(default_factory=UNetConfig)
     mom: MoMConfig = field(default_factory=MoMConfig)
@@ -164,7 +165,7 @@ class Preset:
         return self.symbols - 1
 
 
-PAPER = Preset(name="paper", fit="stretch", transocr=TransOCRConfig())
+PAPER = Preset(name="paper", fit="stretch", clamp_enlarged=False, transocr=TransOCRConfig())
 
 COMPACT = Preset(
     name="compact",

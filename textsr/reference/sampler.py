@@ -166,7 +166,7 @@ class Reference:
     ) -> LoopOutput:
         keys = [image_key(line.image) for line in lines]
         readings = [line.reading for line in lines]
-        arrays = line_batch([line.fitted for line in lines], keys, readings, self.alphabet, self.preset.max_chars)
+        arrays = line_batch([line.fitted for line in lines], keys, readings, self.alphabet, self.preset)
         if weights == ONE:
             arrays = replace(arrays, weights=np.ones_like(arrays.weights))
         return restore(self.executor, self.preset, arrays, seed=seed, steps=steps, text_sampler=text_sampler)
