@@ -1,7 +1,8 @@
 """Seconds a line, by graph and in total, on this machine's executor: ``python -m benchmarks.latency``.
 
-The DiffTSR baseline itself is not run here: that comparison needs a GPU and comes later, with the `paper` preset.
-What is printed beside our times is the ratio of FLOP, from DiffTSR's published modules (120.2 TFLOP for 200 steps).
+With ``--baseline N`` the DiffTSR baseline runs N of its 200 steps in turn with our lines (`benchmarks.difftsr`, full
+size, random weights); what 200 would take is extrapolated, and said to be. Without, only the ratio of FLOP is told,
+from DiffTSR's published modules (120.2 TFLOP for 200 steps).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks import flops, testset
+from benchmarks.difftsr import SIZES
+from benchmarks.difftsr.timing import BaselineClock, Round, record, report
 from runtime import Restorer
 from textsr.errors import TextSRError
 from textsr.loop import Executor
@@ -64,15 +67,21 @@ def sample_lines(folder: Path, count: int) -> list[NDArray[np.uint8]]:
 
 
 def measure(
-    restorer: Restorer, lines: Sequence[NDArray[np.uint8]], rounds: int, steps: int | None, batch_size: int
-) -> tuple[NDArray[np.float64], dict[str, float]]:
+    restorer: Restorer,
+    lines: Sequence[NDArray[np.uint8]],
+    rounds: int,
+    steps: int | None,
+    batch_size: int,
+    baseline: BaselineClock | None = None,
+) -> tuple[NDArray[np.float64], dict[str, float], list[Round]]:
     """Seconds a line of each round (rounds,), and seconds a line by part in the round of median time.
 
-    The first call, which is not counted, warms up.
+    The first call, which is not counted, warms up. Where there is a ``baseline``, it runs a line in each round too.
     """
     plain = restorer.executor
     restorer(lines[:batch_size], steps=steps, batch_size=batch_size)
     found: list[tuple[float, dict[str, float]]] = []
+    theirs: list[Round] = []
     for _ in tqdm(range(rounds), desc="latency", unit="round"):
         begin = time.perf_counter()
         restorer(lines, steps=steps, batch_size=batch_size)
@@ -87,8 +96,10 @@ def measure(
         parts[READING] = float(np.mean([result.timings.get("read", 0.0) for result in results]))
         parts[REST] = max(0.0, whole - sum(parts.values()))
         found.append((total, parts))
+        if baseline is not None:
+            theirs.append(baseline())
     found.sort(key=lambda item: item[0])
-    return np.array([total for total, _ in found]), found[len(found) // 2][1]
+    return np.array([total for total, _ in found]), found[len(found) // 2][1], theirs
 
 
 def table(
@@ -111,7 +122,7 @@ def table(
         f"{restorer.executor.name} on {platform.processor() or platform.machine()}, {steps} steps: median {median:.3f} "
         f"s a line, {totals.min():.3f} to {totals.max():.3f} over {len(totals)} rounds.",
         f"DiffTSR costs {baseline:.1f} TFLOP a line at {flops.DIFFTSR_STEPS} steps, {baseline * 1000 / gflop:,.0f} "
-        "times as many. It was not run here: this is a ratio of FLOP, not of seconds.",
+        "times as many: a ratio of FLOP, not of seconds (--baseline N times it).",
     ]
     return "\n".join(rows)
 
@@ -128,22 +139,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=None, help="residual-shift steps (default: all)")
     parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: the executor's choice)")
     parser.add_argument("--testset", type=Path, default=testset.FOLDER, help="where lines are taken from")
+    parser.add_argument("--baseline", type=int, default=0, metavar="N", help="time N steps of DiffTSR (default: none)")
+    parser.add_argument("--size", choices=list(SIZES), default="full", help="of the baseline; small is for tests")
     parser.add_argument("--json", type=Path, default=None, help="file to write the figures to")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         restorer = Restorer.open(options.bundle, options.device, executor=options.executor, threads=options.threads)
         lines = sample_lines(options.testset, options.lines)
-        totals, parts = measure(restorer, lines, max(1, options.rounds), options.steps, max(1, options.batch_size))
+        baseline = None
+        if options.baseline:
+            device = restorer.executor.name.partition(":")[2]
+            baseline = BaselineClock(options.baseline, options.size, device, options.threads)
+        rounds, batch_size = max(1, options.rounds), max(1, options.batch_size)
+        totals, parts, theirs = measure(restorer, lines, rounds, options.steps, batch_size, baseline)
         cost = flops.measure(restorer.preset)
     except TextSRError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     steps = options.steps or restorer.preset.schedule.steps
     sys.stdout.write(table(restorer, totals, parts, cost, steps) + "\n")
+    if baseline is not None:
+        sys.stdout.write("\n" + report(baseline, theirs, float(np.median(totals)), cost.line(steps)) + "\n")
     if options.json:
         data = {"executor": restorer.executor.name, "steps": steps, "seconds": totals.tolist(), "parts": parts,
-                "gflop": cost.line(steps), "batch_size": options.batch_size}  # fmt: skip
+                "gflop": cost.line(steps), "batch_size": options.batch_size,
+                "baseline": None if baseline is None else record(baseline, theirs)}  # fmt: skip
         options.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     return 0
 

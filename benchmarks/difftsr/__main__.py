@@ -127,17 +127,13 @@ def _batches(
         yield batch
 
 
-def _run(options: argparse.Namespace) -> int:
-    how = Options(options.steps, options.eta, options.text_diffusion, options.seed)
-    if options.batch_size < 1:
-        raise InputError(f"--batch-size must be 1 or more, not {options.batch_size}")
-    found = collect(options.inputs, options.out)
-    check_outputs(found.items, options.out, compare=False, overwrite=options.overwrite)
-    texts = [None if given is None else given.text for given in read_texts(options.text, found.items)]
-    failed = [f"{name}: {reason}" for name, reason in found.failures]
+def _restore_all(
+    baseline: Baseline, items: Sequence[Item], texts: Sequence[str | None], options: argparse.Namespace,
+    how: Options, failed: list[str],
+) -> int:  # fmt: skip
+    """Restores and writes batch by batch; the number written, the others with their reasons in ``failed``."""
     done = 0
-    baseline = open_baseline(options, with_text=any(texts))
-    for batch in _batches(found.items, texts, options.batch_size, failed):
+    for batch in _batches(items, texts, options.batch_size, failed):
         images, said = restore_batch(baseline, [image for _, image, _ in batch], [text for *_, text in batch], how)
         for (item, _, _), image, text in zip(batch, images, said, strict=True):
             try:
@@ -147,6 +143,21 @@ def _run(options: argparse.Namespace) -> int:
                 continue
             done += 1
             tqdm.write(f"{item.path}: text {text!r}", file=sys.stdout)
+    return done
+
+
+def _run(options: argparse.Namespace) -> int:
+    how = Options(options.steps, options.eta, options.text_diffusion, options.seed)
+    if options.batch_size < 1:
+        raise InputError(f"--batch-size must be 1 or more, not {options.batch_size}")
+    found = collect(options.inputs, options.out)
+    check_outputs(found.items, options.out, compare=False, overwrite=options.overwrite)
+    texts = [None if given is None else given.text for given in read_texts(options.text, found.items)]
+    failed = [f"{name}: {reason}" for name, reason in found.failures]
+    done = 0
+    if found.items:
+        baseline = open_baseline(options, with_text=any(texts))
+        done = _restore_all(baseline, found.items, texts, options, how, failed)
     for reason in failed:
         sys.stderr.write(f"{reason}\n")
     text = "drawn anew at each step" if how.text_diffusion else "kept as it was read or given"

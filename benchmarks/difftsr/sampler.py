@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +22,10 @@ LATENT_SCALE = 0.18215
 """The denoised latent is divided by this before it is decoded; the degraded line's is not multiplied by it."""
 POSTERIOR, PRIOR, FIRST_STEP = 0, 1, 2
 """Numbers of the normal draws: of the autoencoder's posterior, of z_T, and of the first step."""
+
+
+Mark = Callable[[str], None]
+"""Called after "encode", after each "step" and after "decode": what measures time."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ def restore(
     options: Options | None = None,
     *,
     progress: bool = False,
+    mark: Mark = lambda _: None,
 ) -> Restored:
     """Restores lines ``image`` (B,3,H,W) float32 RGB in [0,1] whose text is ``tokens`` (B,24).
 
@@ -77,17 +82,21 @@ def restore(
     net, state = model.dtype, draws.dtype
     pixels = torch.from_numpy(image).to(model.device, net)
     z_lr = model.vae.encode(pixels, draws.normal(POSTERIOR).to(net)).to(state)
+    mark("encode")
     abar = float(cumulative()[TIMES - 1])
     z_t = abar**0.5 * z_lr + (1 - abar) ** 0.5 * draws.normal(PRIOR)
     c = torch.from_numpy(tokens).to(model.device)
-    for place, step in enumerate(tqdm(options.schedule, desc="DDIM", unit="step", leave=False, disable=not progress)):
+    bar = tqdm(options.schedule, desc="DDIM", unit="step", leave=False, disable=None if progress else True)
+    for place, step in enumerate(bar):
         t = torch.tensor([float(step.t)], device=model.device)
         i_cond, c_cond = model.mom(c, z_lr.to(net), z_t.to(net), t)
         eps = model.idm(torch.cat([z_t, z_lr], dim=1).to(net), t, c_cond).to(state)
         z_t = ddim_update(z_t, eps, draws.normal(FIRST_STEP + place), step)
         if options.text_diffusion:
             c = _text_step(model, c, i_cond, step.index, draws.uniform(place))
+        mark("step")
     decoded = model.vae.decode((z_t / LATENT_SCALE).to(net)).float().clamp(0, 1)
+    mark("decode")
     return Restored(decoded.cpu(), c.cpu(), z_t.cpu())
 
 
