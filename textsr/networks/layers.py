@@ -12,9 +12,10 @@ from torch.nn import functional as F
 def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     """Sinusoidal embedding, cosines then sines, frequencies exp(-ln(10000) k / (dim/2)).
 
-    t: (B,) float or integer steps. Returns (B, dim) float32. Source: Ho et al. 2020, in the layout of ADM.
+    t: (B,) or () float or integer steps. Returns (B or 1, dim) float32. Source: Ho et al. 2020, in the layout of ADM.
     """
     half = dim // 2
+    t = t[None] if t.dim() == 0 else t
     frequencies = torch.exp(torch.arange(half, dtype=torch.float32, device=t.device) * (-math.log(10000.0) / half))
     angles = t.float()[:, None] * frequencies[None]
     return torch.cat([angles.cos(), angles.sin()], dim=-1)

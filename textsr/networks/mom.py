@@ -12,9 +12,14 @@ from textsr.networks.layers import attention
 from textsr.networks.ldm import LDMUNet, merge_heads, split_heads
 
 I_CONTEXT = 16
-"""Tokens that the image condition is viewed as: (B,C,h,w) contiguously as (B, 16, C*h*w / 16)."""
+"""Tokens that the image condition is viewed as."""
 
 MAX_CHARS = 24
+
+
+def as_context(i_cond: Tensor) -> Tensor:
+    """The image condition (B,C,h,w), contiguously, as TDM's context (B, 16, C*h*w / 16)."""
+    return i_cond.flatten(1).unflatten(1, (I_CONTEXT, -1))
 
 
 class SelfAttention(nn.Module):
@@ -128,16 +133,19 @@ class MoM(nn.Module):
         """c_cond (B,N,D), the UNet's context. It depends on tokens (B,N) and weights (B,N) alone."""
         return self.Transformer.transformer(tokens, weights)
 
-    def image_condition(self, tokens: Tensor, weights: Tensor, z_y: Tensor, z_t: Tensor, t: Tensor) -> Tensor:
-        """i_cond (B, 16, C*h*w / 16), TDM's context, from text, latents (B,C,h,w) and time (B,) or (1,) float."""
+    def image_map(self, tokens: Tensor, weights: Tensor, z_y: Tensor, z_t: Tensor, t: Tensor) -> Tensor:
+        """i_cond as a map (B,C,h,w), from text, latents (B,C,h,w) and time (B,) or (1,)."""
         context = self.first_embeder(tokens) * weights[..., None]
-        latents = torch.cat([z_y, z_t], dim=1) * self.latent_scale
-        return self.Unet(latents, t, context).flatten(1).unflatten(1, (I_CONTEXT, -1))
+        return self.Unet(torch.cat([z_y, z_t], dim=1) * self.latent_scale, t, context)
+
+    def image_condition(self, tokens: Tensor, weights: Tensor, z_y: Tensor, z_t: Tensor, t: Tensor) -> Tensor:
+        """i_cond as TDM's context (B, 16, C*h*w / 16); see `image_map`."""
+        return as_context(self.image_map(tokens, weights, z_y, z_t, t))
 
     def forward(
         self, tokens: Tensor, z_y: Tensor, z_t: Tensor, t: Tensor, weights: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """(i_cond, c_cond); ``weights`` default to 1 for every token."""
+        """(i_cond as a map (B,C,h,w), c_cond (B,N,D)); ``weights`` default to 1 for every token."""
         if weights is None:
             weights = torch.ones(tokens.shape, dtype=z_y.dtype, device=tokens.device)
-        return self.image_condition(tokens, weights, z_y, z_t, t), self.text_condition(tokens, weights)
+        return self.image_map(tokens, weights, z_y, z_t, t), self.text_condition(tokens, weights)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,7 @@ from textsr.config import TDMConfig
 from textsr.errors import InputError
 from textsr.networks.layers import attention
 from textsr.networks.ldm import merge_heads, split_heads
-
-PAIRS_KEY = "transformer.axial_pos_emb.weights"
+from textsr.networks.mom import as_context
 
 
 def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -144,7 +143,8 @@ class TextDenoiser(nn.Module):
         self.register_buffer("frequencies", frequencies, persistent=False)
 
     def forward(self, tokens: Tensor, t: Tensor, context: Tensor) -> Tensor:
-        """tokens (B,N), t (B,) or (1,) float, context (B,M,D) -> (B,N,K)."""
+        """tokens (B,N), t (B,), (1,) or (), context (B,M,D) -> (B,N,K)."""
+        t = t[None] if t.dim() == 0 else t
         angles = (t.float() * self.time_factor)[:, None] * self.frequencies
         time = self.mlp(torch.cat([angles.sin(), angles.cos()], dim=-1)).unflatten(-1, (self.dim, self.depth))
         h = self.first(tokens) + self.axial_pos_emb()
@@ -162,7 +162,7 @@ class Rezero(nn.Module):
 
 
 class TDM(nn.Module):
-    """TDM under its published key names; older checkpoints' ``weights_0`` and ``weights_1`` are accepted too."""
+    """TDM under its published key names."""
 
     def __init__(self, config: TDMConfig, symbols: int, max_chars: int = 24, context_dim: int = 768) -> None:
         """Raises InputError when the axial shape does not hold ``max_chars`` places."""
@@ -171,18 +171,12 @@ class TDM(nn.Module):
             raise InputError(f"axial shape {config.axial_shape} does not make {max_chars} places")
         self.transformer = TextDenoiser(config, symbols, max_chars, context_dim)
         self.rezero = Rezero()
-        self.register_load_state_dict_pre_hook(_rename_old_keys)
 
     def forward(self, tokens: Tensor, t: Tensor, i_cond: Tensor) -> Tensor:
         """Logits (B,K,N) of the clean text.
 
-        tokens (B,N) int64 of step t, t (B,) or (1,) float on the scale 0..999, i_cond (B,16,D) from MoM.
+        tokens (B,N) int64 of step t, t (B,) or (1,) float on the scale 0..999, i_cond from MoM: (B,16,D),
+        or the map (B,C,h,w) that is viewed so.
         """
+        i_cond = as_context(i_cond) if i_cond.dim() == 4 else i_cond
         return (self.transformer(tokens, t, i_cond) * self.rezero.alpha).transpose(1, 2)
-
-
-def _rename_old_keys(module: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
-    for number in (0, 1):
-        old = f"{prefix}{PAIRS_KEY}_{number}"
-        if old in state:
-            state[f"{prefix}{PAIRS_KEY}.{number}"] = state.pop(old)
