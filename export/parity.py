@@ -9,12 +9,15 @@ import argparse
 import logging
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from export.report import (
     BOUND,
@@ -47,33 +50,54 @@ SAMPLERS: tuple[TextSampler, ...] = ("fixed", "categorical")
 Arrays = Mapping[str, NDArray[Any]]
 
 
+@dataclass(frozen=True)
+class _Call:
+    """A run of a graph in a loop, on host arrays."""
+
+    sampler: TextSampler
+    step: int
+    graph: str
+    inputs: Arrays
+    outputs: Arrays
+
+
 class _Comparison:
-    """Runs the candidate on the reference's tensors and keeps the errors."""
+    """Runs candidates on the reference's tensors and keeps the errors, the flips and the decoded images."""
 
-    def __init__(self, model: Model, reference: Executor, candidate: Executor) -> None:
-        self.model, self.reference, self.candidate = model, reference, candidate
+    def __init__(self, model: Model, reference: Executor, bar: tqdm[Any]) -> None:
+        self.model, self.reference, self.bar = model, reference, bar
         self.flips: dict[str, Flips] = {}
+        self.forced: dict[str, float] = {}
 
-    def both(self, where: str, step: int, graph: str, inputs: Arrays) -> list[Measured]:
-        """The graph on both executors."""
+    def alone(self, candidate: Executor, graph: str, batch: int) -> list[Measured]:
+        """The graph on random inputs, on both executors."""
+        inputs = example_inputs(self.model, graph, batch)
         inputs = self.quantised(inputs) if graph == "vqgan_decoder" else inputs
-        return self.against(where, step, graph, inputs, run(self.reference, graph, inputs))
+        expected, found = run(self.reference, graph, inputs), run(candidate, graph, inputs)
+        return self._compare(f"batch {batch}", -1, graph, expected, found)
 
-    def against(self, where: str, step: int, graph: str, inputs: Arrays, expected: Arrays) -> list[Measured]:
-        """The graph on the candidate, against what the reference gave for the same inputs."""
-        found = run(self.candidate, graph, inputs)
+    def again(self, candidate: Executor, call: _Call) -> list[Measured]:
+        """The graph on the inputs of a loop, against what the reference gave; the decoder on code vectors."""
+        inputs, expected = call.inputs, call.outputs
+        if call.graph == "vqgan_decoder":
+            inputs = self.quantised(inputs)
+            expected = run(self.reference, call.graph, inputs)
+        found = run(candidate, call.graph, inputs)
+        if call.graph == "vqgan_decoder":
+            self.forced[call.sampler] = psnr(expected["image"], found["image"])
+        return self._compare(call.sampler, call.step, call.graph, expected, found)
+
+    def _compare(self, where: str, step: int, graph: str, expected: Arrays, found: Arrays) -> list[Measured]:
+        self.bar.update()
         entries = []
         for name, value in expected.items():
             if np.issubdtype(value.dtype, np.integer):
-                self.count(f"{graph}.{name}", value, found[name])
+                key, now = f"{graph}.{name}", count_flips(value, found[name])
+                before = self.flips.get(key, Flips(0, 0))
+                self.flips[key] = Flips(before.flipped + now.flipped, before.total + now.total)
             else:
                 entries.append(Measured(where, step, graph, name, relative_error(value, found[name])))
         return entries
-
-    def count(self, name: str, expected: NDArray[Any], found: NDArray[Any]) -> None:
-        """Add to the flips of a discrete output."""
-        before, now = self.flips.get(name, Flips(0, 0)), count_flips(expected, found)
-        self.flips[name] = Flips(before.flipped + now.flipped, before.total + now.total)
 
     def quantised(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """The decoder's latent replaced by the reference's code vectors, which every executor finds again."""
@@ -116,62 +140,73 @@ def measure(
 ) -> ParityReport:
     """Compare a bundle on ONNX Runtime (or ``candidate``) with the torch model.
 
+    The reference runs each loop once. The graphs are then compared one after the other, so that ONNX Runtime holds one
+    of them beside the torch model; all of them only for the loops at the end.
+
     :param model: with its weights rounded as the bundle stores them (`export.weights.round_weights`).
     :param steps: steps of the loop, all of the preset's by default.
     :raises EngineError: a graph cannot be loaded or run.
     """
-    reference = TorchExecutor(graphs(model))
-    other = candidate or OrtExecutor(bundle, "cpu")
-    comparison = _Comparison(model, reference, other)
-    alone = [
-        entry
-        for name in bundle.graphs
-        for batch in BATCHES
-        for entry in comparison.both(f"batch {batch}", -1, name, example_inputs(model, name, batch))
-    ]
-    lines, free = example_lines(bundle.preset), dict[str, FreeRun]()
-    stepped: list[Measured] = []
-    for sampler in SAMPLERS if bundle.samples_text else SAMPLERS[:1]:
-        entries, free[sampler] = _loop(comparison, bundle.preset, lines, sampler, steps)
-        stepped += entries
-    steps_measured = tuple(stepped)
-    return ParityReport(
-        reference.name, other.name, BOUND, PSNR_BOUND, tuple(alone), steps_measured, comparison.flips, free
-    )
+    reference, lines = TorchExecutor(graphs(model)), example_lines(bundle.preset)
+    alone: list[Measured] = []
+    stepped: list[tuple[int, list[Measured]]] = []
+    loops: list[_Loop] = []
+    with tqdm(desc="parity", unit="run", disable=None) as bar:
+        comparison = _Comparison(model, reference, bar)
+        for sampler in SAMPLERS if bundle.samples_text else SAMPLERS[:1]:
+            loops.append(_Loop(reference, bundle.preset, lines, sampler, steps, bar))
+        calls = [call for loop in loops for call in loop.calls]
+        bar.total = 3 * len(calls) + len(BATCHES) * len(bundle.graphs)
+        for name in bundle.graphs:
+            single = candidate or OrtExecutor(bundle, "cpu")
+            alone += [entry for batch in BATCHES for entry in comparison.alone(single, name, batch)]
+            stepped += [(n, comparison.again(single, call)) for n, call in enumerate(calls) if call.graph == name]
+            del single
+        other = candidate or OrtExecutor(bundle, "cpu")
+        free: dict[str, FreeRun] = {
+            loop.sampler: loop.beside(_Loop(other, bundle.preset, lines, loop.sampler, steps, bar), comparison.forced)
+            for loop in loops
+        }
+    in_order = tuple(entry for _, entries in sorted(stepped, key=itemgetter(0)) for entry in entries)
+    return ParityReport(reference.name, other.name, BOUND, PSNR_BOUND, tuple(alone), in_order, comparison.flips, free)
 
 
-def _loop(
-    comparison: _Comparison, preset: Preset, lines: LineBatch, sampler: TextSampler, steps: int | None
-) -> tuple[list[Measured], FreeRun]:
-    """The reference's loop with the candidate run beside it on the same tensors, then the candidate's own loop."""
-    entries: list[Measured] = []
-    last: dict[str, NDArray[Any]] = {}
+class _Loop:
+    """A loop on one executor, and each of its calls as host arrays."""
 
-    def beside(step: int, graph: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
-        get = comparison.reference.get
-        arrays = {name: get(value) for name, value in inputs.items()}
-        if graph == "vqgan_decoder":
-            last["reference"] = arrays["z_0"]
-            entries.extend(comparison.both(sampler, step, graph, arrays))
-        else:
-            entries.extend(comparison.against(sampler, step, graph, arrays, {n: get(v) for n, v in outputs.items()}))
+    def __init__(
+        self,
+        executor: Executor,
+        preset: Preset,
+        lines: LineBatch,
+        sampler: TextSampler,
+        steps: int | None,
+        bar: tqdm[Any],
+    ) -> None:
+        self.sampler = sampler
+        self.calls: list[_Call] = []
 
-    def keep(step: int, graph: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
-        if graph == "vqgan_decoder":
-            last["candidate"] = comparison.candidate.get(inputs["z_0"])
+        def keep(step: int, graph: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
+            taken, given = ({name: executor.get(value) for name, value in side.items()} for side in (inputs, outputs))
+            self.calls.append(_Call(sampler, step, graph, taken, given))
+            bar.update()
 
-    expected = restore(comparison.reference, preset, lines, steps=steps, text_sampler=sampler, observer=beside)
-    found = restore(comparison.candidate, preset, lines, steps=steps, text_sampler=sampler, observer=keep)
-    forced = comparison.quantised({"z_0": last["reference"]})
-    executors = (comparison.reference, comparison.candidate)
-    images = [run(executor, "vqgan_decoder", forced)["image"] for executor in executors]
-    return entries, FreeRun(
-        z_0=relative_error(last["reference"], last["candidate"]),
-        codes=count_flips(expected.codes, found.codes),
-        tokens=count_flips(expected.tokens, found.tokens),
-        psnr=psnr(expected.image, found.image),
-        psnr_forced=psnr(images[0], images[1]),
-    )
+        self.output = restore(executor, preset, lines, steps=steps, text_sampler=sampler, observer=keep)
+
+    @property
+    def z_0(self) -> NDArray[np.float32]:
+        """The last latent."""
+        return self.calls[-1].inputs["z_0"]
+
+    def beside(self, other: _Loop, forced: Mapping[str, float]) -> FreeRun:
+        """This loop, the reference's, against another's; ``forced`` as the comparison found it, by sampler."""
+        return FreeRun(
+            z_0=relative_error(self.z_0, other.z_0),
+            codes=count_flips(self.output.codes, other.output.codes),
+            tokens=count_flips(self.output.tokens, other.output.tokens),
+            psnr=psnr(self.output.image, other.output.image),
+            psnr_forced=forced[self.sampler],
+        )
 
 
 def _reference(bundle: Bundle, checkpoint: Path | None) -> Model:
