@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from runtime.bundle import FORMAT, MANIFEST
 from textsr.errors import InputError
 
@@ -66,7 +68,7 @@ def replacing(out: Path) -> Iterator[Path]:
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file of the folder but bundle.json, by name, sorted."""
     found = {}
-    for path in sorted(folder.iterdir()):
+    for path in tqdm(sorted(folder.iterdir()), desc="hash", unit="file", disable=None):
         if path.name != MANIFEST:
             with path.open("rb") as stream:
                 found[path.name] = hashlib.file_digest(stream, "sha256").hexdigest()

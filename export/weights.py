@@ -15,8 +15,9 @@ from onnx import TensorProto
 from torch import nn
 
 from export.trace import TracedGraph
-from textsr.checkpoint import save_model, state
-from textsr.errors import EngineError, InputError
+from textsr.checkpoint import state
+from textsr.checkpoint.writer import write_tensors
+from textsr.errors import InputError
 
 WEIGHTS = "weights.safetensors"
 PRECISIONS = ("fp32", "fp16")
@@ -62,23 +63,16 @@ def round_weights(model: nn.Module, precision: str) -> None:
 
 
 def save_weights(model: nn.Module, path: Path, precision: str, metadata: Mapping[str, str]) -> None:
-    """Write the checkpoint: floating-point tensors in ``precision``, the others as they are. Repeatable."""
-    save_model(model, path, metadata, dtype=torch.float16 if precision == "fp16" else torch.float32)
-    _sort_metadata(path)
-    path.chmod(0o644)  # safetensors writes for the owner alone
+    """Write the checkpoint: floating-point tensors in ``precision``, the others as they are. Repeatable.
 
-
-def _sort_metadata(path: Path) -> None:
-    """Rewrite the header with its metadata sorted: safetensors writes a hash map, in another order every time."""
-    with path.open("r+b") as stream:
-        (size,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(size))
-        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
-        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-        if len(text) > size:
-            raise EngineError(f"{path}: the header cannot be written in its own {size} bytes")
-        stream.seek(8)
-        stream.write(text.ljust(size))
+    Wide elements come first, as safetensors has it, so that every tensor is aligned in the file.
+    """
+    floats, tensors = torch.float16 if precision == "fp16" else torch.float32, state(model)
+    kinds = {name: floats if tensor.is_floating_point() else tensor.dtype for name, tensor in tensors.items()}
+    names = sorted(tensors, key=lambda name: (-kinds[name].itemsize, name))
+    like = {name: torch.empty(tensors[name].shape, dtype=kinds[name], device="meta") for name in names}
+    words = dict(sorted({"format": "textsr", **metadata}.items()))
+    write_tensors(path, like, ((name, tensors[name]) for name in names), words)
 
 
 def layout(path: Path) -> dict[str, StoredTensor]:
