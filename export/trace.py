@@ -20,6 +20,7 @@ from polygraphy.backend.onnx import fold_constants
 from polygraphy.logger import G_LOGGER
 from torch import Tensor, nn
 
+from export.blocks import named
 from textsr.errors import EngineError
 from textsr.graphs import Graph
 
@@ -134,10 +135,14 @@ def _promote_weights(graph: ir.Graph, local: Mapping[str, str]) -> frozenset[str
 
 
 def _forget_origin(graph: ir.Graph) -> None:
-    """Remove stack traces and other notes of the exporter, which hold paths of this machine."""
+    """Remove stack traces and other notes of the exporter, which hold paths of this machine.
+
+    What they say of a node's module goes into its name first.
+    """
     graph.metadata_props.clear()
     graph.doc_string = None
     for node in graph.all_nodes():
+        node.name = named(node.name or "", node.metadata_props)
         node.metadata_props.clear()
         node.doc_string = None
         for value in node.outputs:

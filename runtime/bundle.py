@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -36,12 +36,16 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """One exported graph: its file and the order of its inputs and outputs."""
+    """One exported graph: its file and the order of its inputs and outputs.
+
+    ``half`` is the file of the same graph typed in half precision, with the same inputs and outputs, or None.
+    """
 
     name: str
     path: Path
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    half: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,20 @@ class Bundle:
     def samples_text(self) -> bool:
         """Whether the bundle holds the graphs that the categorical text sampler needs."""
         return {"mom_image", "text_step"} <= self.graphs.keys()
+
+    def in_half(self) -> Bundle:
+        """The bundle with the graphs that are typed in half precision as its graphs.
+
+        :raises BundleError: it has none.
+        """
+        lacking = [name for name, spec in self.graphs.items() if spec.half is None]
+        if lacking:
+            raise BundleError(
+                f"{self.path}: has no half-precision graph {lacking[0]}: build it with "
+                "python -m export.build --precision fp16"
+            )
+        graphs = {name: replace(spec, path=spec.half or spec.path) for name, spec in self.graphs.items()}
+        return replace(self, graphs=MappingProxyType(graphs))
 
 
 def shipped() -> tuple[str, ...]:
@@ -174,13 +192,15 @@ def _graphs(folder: Path, graphs: Any, files: Mapping[str, str]) -> dict[str, Gr
                 tuple(TensorSpec(str(t["name"]), tuple(t["shape"]), str(t["dtype"])) for t in entry[side])
                 for side in ("inputs", "outputs")
             )
-            file = entry["file"]
+            file, half = entry["file"], entry.get("half")
         except (KeyError, TypeError) as error:
             raise BundleError(f"{where}: graph {name} lacks its file, inputs or outputs ({error})") from error
-        path = _inside(folder, file)
-        if file not in files:
-            raise BundleError(f"{where}: graph {name} uses {file}, which has no SHA-256 sum in files")
-        found[name] = GraphSpec(name, path, inputs, outputs)
+        paths = []
+        for used in (file,) if half is None else (file, half):
+            paths.append(_inside(folder, used))
+            if used not in files:
+                raise BundleError(f"{where}: graph {name} uses {used}, which has no SHA-256 sum in files")
+        found[name] = GraphSpec(name, paths[0], inputs, outputs, *paths[1:])
     return found
 
 

@@ -35,7 +35,7 @@ class MixedAttention(nn.Module):
         self.to_out = nn.Linear(dim, dim)
         place = torch.arange(length) // window
         far = (place[:, None] - place[None]).abs() > 1
-        self.register_buffer("far", torch.zeros(length, length).masked_fill(far, -1e9), persistent=False)
+        self.register_buffer("far", torch.zeros(length, length).masked_fill(far, -1e4), persistent=False)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """x (B,N,C), context (B,M,D) or None for x itself -> (B,N,C)."""

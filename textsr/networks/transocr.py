@@ -125,7 +125,7 @@ class Decoder(nn.Module):
         self.mask_multihead, self.mul_layernorm1 = Attention(dim, heads), LayerNorm(dim)
         self.multihead, self.mul_layernorm2 = Attention(dim, heads), LayerNorm(dim)
         self.pff, self.mul_layernorm3 = FeedForward(dim, inner), LayerNorm(dim)
-        causal = torch.full((LONGEST, LONGEST), -1e9).triu(1)
+        causal = torch.full((LONGEST, LONGEST), -1e4).triu(1)
         self.register_buffer("causal", causal, persistent=False)
 
     def forward(self, text: Tensor, features: Tensor) -> Tensor:

@@ -1,0 +1,103 @@
+"""What a graph's values reach: the largest magnitude of every tensor, and the first node where a value goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from export.emulate import Arrays, open_plain, run_plain
+from export.half import FLOAT, element_types
+
+HIGHEST, LOWEST, TOTAL = ".highest", ".lowest", ".total"
+_REDUCE = {HIGHEST: "ReduceMax", LOWEST: "ReduceMin", TOTAL: "ReduceL1"}
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Largest magnitude of a tensor over all recorded runs, and the node that makes it (empty: a constant)."""
+
+    tensor: str
+    node: str
+    largest: float
+
+
+def instrumented(model: ModelProto, statistics: Sequence[str]) -> tuple[ModelProto, list[str]]:
+    """The graph with statistics of every float32 value as scalar outputs, and the names of these values in order."""
+    types = element_types(model)
+    found = ModelProto()
+    found.CopyFrom(model)
+    values = [name for node in model.graph.node for name in node.output if name and types.get(name) == FLOAT]
+    for name in values:
+        for statistic in statistics:
+            result = name + statistic
+            found.graph.node.append(helper.make_node(_REDUCE[statistic], [name], [result], name=result, keepdims=0))
+            found.graph.output.append(helper.make_tensor_value_info(result, FLOAT, []))
+    return found, values
+
+
+def record(model: ModelProto, calls: Iterable[Arrays], weights: Arrays) -> list[Reached]:
+    """Largest magnitudes of every float32 tensor of a traced graph over ``calls``, constants included, largest first.
+
+    :raises EngineError: the graph cannot be run.
+    """
+    measured, values = instrumented(model, (HIGHEST, LOWEST))
+    session, largest = open_plain(measured), np.zeros(len(values))
+    names = [name + statistic for statistic in (HIGHEST, LOWEST) for name in values]
+    for inputs in calls:
+        found = run_plain(session, model.graph.name, inputs, weights, names)
+        reached = np.abs(np.array([found[name] for name in names], np.float64)).reshape(2, -1).max(axis=0)
+        largest = np.maximum(largest, reached)
+    made = {name: node.name for node in model.graph.node for name in node.output}
+    entries = [Reached(name, made[name], float(value)) for name, value in zip(values, largest, strict=True)]
+    entries += [Reached(tensor.name, "", _largest(tensor)) for tensor in model.graph.initializer]
+    return sorted(entries, key=lambda entry: -entry.largest)
+
+
+def _largest(tensor: TensorProto) -> float:
+    if tensor.data_type != FLOAT:
+        return 0.0
+    return float(np.abs(numpy_helper.to_array(tensor)).max(initial=0.0))
+
+
+@dataclass(frozen=True)
+class Fault:
+    """The first node of a graph, in the order of running, that gives what it must not, and what that is."""
+
+    node: str
+    what: str
+
+
+def find_fault(model: ModelProto, inputs: Arrays, weights: Arrays) -> Fault | None:
+    """The first node of a float32 graph (`export.emulate.emulated` or traced) with a value that is not finite."""
+    measured, values = instrumented(model, (TOTAL,))
+    found = run_plain(open_plain(measured), model.graph.name, inputs, weights)
+    for name, node in _makers(model, values).items():
+        total = float(found[name + TOTAL])
+        if not np.isfinite(total):
+            return Fault(node, "NaN" if np.isnan(total) else "infinity")
+    return None
+
+
+def find_constant(model: ModelProto, output: str, inputs: Arrays, weights: Arrays) -> Fault | None:
+    """Where ``output`` is the same everywhere (a black image): the first node on its way from which on nothing varies.
+
+    None where ``output`` varies.
+    """
+    measured, values = instrumented(model, (HIGHEST, LOWEST))
+    found = run_plain(open_plain(measured), model.graph.name, inputs, weights)
+    flat = {name for name in values if found[name + HIGHEST] == found[name + LOWEST]}
+    if output not in flat:
+        return None
+    nodes = {name: node for node in model.graph.node for name in node.output}
+    place = output
+    while nodes[place].input and nodes[place].input[0] in flat:  # the first input is the one that is worked on
+        place = nodes[place].input[0]
+    return Fault(nodes[place].name, f"the same value everywhere ({float(found[place + HIGHEST]):g})")
+
+
+def _makers(model: ModelProto, values: Sequence[str]) -> Mapping[str, str]:
+    wanted = set(values)
+    return {name: node.name for node in model.graph.node for name in node.output if name in wanted}
