@@ -199,7 +199,7 @@ class _Writer:
             return self._constant(name, kind, reader)
         source = self.names[name, HALF if kind == FLOAT else FLOAT]
         suffix = "half" if kind == HALF else "float"
-        called = name if name in self.outputs else f"{name}.{suffix}"
+        called = name if kind == FLOAT and name in self.outputs else f"{name}.{suffix}"
         block = node_block(reader.name) or ROOT
         cast = helper.make_node("Cast", [source], [called], name=f"{block}/Cast_{name}.{suffix}", to=kind)
         self.model.graph.node.append(cast)

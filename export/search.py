@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -51,10 +51,11 @@ class Found:
 
 
 class Search:
-    """Finds the keep-list of one graph. Ranges are recorded once, over all calls."""
+    """Finds the keep-list of one graph. Ranges are recorded once, over all calls; weights are held while it runs."""
 
-    def __init__(self, traced: TracedGraph, calls: Sequence[Call], weights: Arrays) -> None:
-        self.traced, self.calls, self.weights = traced, calls, weights
+    def __init__(self, traced: TracedGraph, calls: Sequence[Call], weights: Callable[[str], Arrays]) -> None:
+        self.traced, self.calls, self._load = traced, calls, weights
+        self.weights: Arrays = {}
         self.tried: dict[frozenset[str], float] = {}
 
     @cached_property
@@ -76,6 +77,13 @@ class Search:
 
         :raises EngineError: no keep-list does; names the graph and the node that goes wrong first.
         """
+        self.weights = self._load(self.traced.name)
+        try:
+            return self._run(budget)
+        finally:
+            self.weights = {}
+
+    def _run(self, budget: float) -> Found:
         ranged = self._out_of_range()
         without, alone = self.error(ranged), dict[str, float]()
         keep, error = set(ranged), without
