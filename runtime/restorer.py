@@ -146,7 +146,7 @@ class Restorer:
             applied=usable,
             reason=reason,
             timings={"read": line.seconds, "restore": seconds, "finish": time.perf_counter() - begin},
-            executor=self.executor.name,
+            executor=output.executor or self.executor.name,
             reader=line.reader,
             tokens=tuple(int(token) for token in output.tokens[place]),
             seed=options.seed,

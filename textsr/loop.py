@@ -6,6 +6,7 @@ Values between graphs are opaque handles: the loop does no arithmetic on them, s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -24,8 +25,23 @@ Observer = Callable[[int, str, Mapping[str, Handle], Mapping[str, Handle]], None
 """Called after each graph with (place of the step in the loop, -1 outside it; graph; inputs; outputs)."""
 
 
+@dataclass(frozen=True)
+class LoopKey:
+    """What decides which calls a pass of the loop makes, for one model: lines, steps, text sampler; and whether an
+    observer sees every value, so that nothing may be captured."""
+
+    batch: int
+    steps: int
+    text_sampler: str
+    observed: bool = False
+
+
 class Executor(Protocol):
-    """What runs graphs: torch, ONNX Runtime, TensorRT."""
+    """What runs graphs: torch, ONNX Runtime, TensorRT.
+
+    One that captures whole passes of the loop also has ``loop(key: LoopKey)``, a context manager that gives the
+    executor for one pass; its name says whether the pass was captured (`textsr.replay`).
+    """
 
     name: str
 
@@ -63,11 +79,15 @@ class LineBatch:
 
 @dataclass(frozen=True)
 class LoopOutput:
-    """image (B,3,H,W) float32 in [-1,1]; tokens (B,24) as they ended; codes (B,groups,h,w) int64 of the codebook."""
+    """image (B,3,H,W) float32 in [-1,1]; tokens (B,24) as they ended; codes (B,groups,h,w) int64 of the codebook.
+
+    ``executor`` is the name of what ran the graphs.
+    """
 
     image: NDArray[np.float32]
     tokens: NDArray[np.int64]
     codes: NDArray[np.int64]
+    executor: str = ""
 
 
 @dataclass(frozen=True)
@@ -159,8 +179,20 @@ def restore(
     """
     if text_sampler not in ("fixed", "categorical"):
         raise InputError(f"text sampler {text_sampler!r}: choose fixed or categorical")
-    loop = _Loop(executor, preset, batch, seed, observer)
-    kept = loop.schedule.kept(len(loop.schedule) if steps is None else steps)
+    schedule = ResidualShiftSchedule.from_config(preset.schedule)
+    kept = schedule.kept(len(schedule) if steps is None else steps)
+    with _one_pass(executor, LoopKey(len(batch), len(kept), text_sampler, observer is not None)) as runner:
+        return _pass(_Loop(runner, preset, batch, seed, observer), kept, text_sampler)
+
+
+def _one_pass(executor: Executor, key: LoopKey) -> AbstractContextManager[Executor]:
+    """The executor for one pass: its own where it captures passes, else itself."""
+    loop = getattr(executor, "loop", None)
+    return nullcontext(executor) if loop is None else loop(key)
+
+
+def _pass(loop: _Loop, kept: Sequence[int], text_sampler: TextSampler) -> LoopOutput:
+    executor, preset, batch = loop.executor, loop.preset, loop.batch
     times = (*text_times(loop.schedule, kept, preset.schedule.text_start), -1)
     put = executor.put
     lq = put(batch.lq)
@@ -178,4 +210,5 @@ def restore(
         z_t = outputs["z_prev"]
     loop.step = -1
     decoded = loop.run("vqgan_decoder", {"z_0": z_t})
-    return LoopOutput(executor.get(decoded["image"]), executor.get(loop.text.tokens), executor.get(decoded["codes"]))
+    image, tokens, codes = (executor.get(value) for value in (decoded["image"], loop.text.tokens, decoded["codes"]))
+    return LoopOutput(image, tokens, codes, executor.name)

@@ -79,9 +79,13 @@ def import_wheel(wheel: Path, folder: Path) -> dict[str, Any]:
     library = next(folder.glob("tensorrt_bindings/tensorrt*.so"))
     needed = subprocess.run(["readelf", "-d", library], capture_output=True, text=True, check=True).stdout
     symbols = subprocess.run(["nm", "-D", "--undefined-only", library], capture_output=True, text=True, check=True)
-    wanted = re.findall(r"\b((?:create\w+_INTERNAL|get\w*PluginRegistry|getNvOnnxParserVersion|initLib\w+))", symbols.stdout)
+    wanted = re.findall(
+        r"\b((?:create\w+_INTERNAL|get\w*PluginRegistry|getNvOnnxParserVersion|initLib\w+))", symbols.stdout
+    )
     source = folder / "empty.c"
-    source.write_text("".join(f"void *{name}(void) {{ return 0; }}\n" for name in sorted(set(wanted))), encoding="utf-8")
+    source.write_text(
+        "".join(f"void *{name}(void) {{ return 0; }}\n" for name in sorted(set(wanted))), encoding="utf-8"
+    )
     for name in re.findall(r"\[(libnv\S+)\]", needed):
         subprocess.run(["cc", "-shared", "-fPIC", "-o", folder / name, source, f"-Wl,-soname,{name}"], check=True)
     path = os.pathsep.join([str(library.parent), *sys.path])
