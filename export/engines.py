@@ -24,7 +24,7 @@ from runtime.engines import (
     plan,
     prepare,
 )
-from runtime.engines.plan import PRECISIONS
+from runtime.engines.planning import PRECISIONS
 from textsr.errors import DeviceError, InputError, TextSRError
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130

@@ -96,17 +96,18 @@ def _parsed(library: Library, builder: Any, graph: Path, log: Any) -> tuple[Any,
     parser = library.module.OnnxParser(network, log)
     if not parser.parse_from_file(str(graph)):
         found = [_described(parser.get_error(number)) for number in range(parser.num_errors)]
-        raise EngineError(f"{library.name} cannot read {graph}: {'; '.join(found) or _told(log)}")
+        raise EngineError(f"{library.name} cannot read {graph}: {'; '.join([*found, *log.failures[:1]])}")
     return network, parser
 
 
 def _described(error: Any) -> str:
-    node = error.node_name() or f"number {error.node()}"
-    return f"node {node} ({error.node_operator() or 'unknown operator'}): {error.desc()}"
+    if error.node() < 0:
+        return str(error.desc())
+    return f"node {error.node_name() or error.node()} ({error.node_operator()}): {error.desc()}"
 
 
 def _told(log: Any) -> str:
-    return "; ".join(log.failures) or "it does not say why"
+    return "; ".join(log.failures[:3]) or "it does not say why"
 
 
 def _configure(library: Library, config: Any, tuning: Tuning) -> None:

@@ -8,7 +8,6 @@ one, so it is left alone); it compiles kernels when the engine runs and can keep
 from __future__ import annotations
 
 import logging
-from collections import deque
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -85,7 +84,7 @@ def _checked(library: Library) -> Library:
 
 @cache
 def log_of(library: Library) -> Any:
-    """The ``ILogger`` that passes the library's messages to `logging`; ``failures`` holds the last errors.
+    """The ``ILogger`` that passes the library's messages to `logging` and keeps the errors in ``failures``.
 
     One for each library, kept for good: a library holds on to the first logger that it is given.
     """
@@ -100,15 +99,15 @@ def log_of(library: Library) -> Any:
     class Bridge(kind):  # type: ignore[misc, valid-type]
         def __init__(self) -> None:
             kind.__init__(self)
-            self.failures: deque[str] = deque(maxlen=4)
+            self.failures: list[str] = []
 
-        def log(self, severity: Any, message: str) -> None:
+        def log(self, severity: Any, msg: str) -> None:
             """Called by the library, from its own threads too."""
             level = levels.get(severity, logging.DEBUG)
             if level == logging.ERROR:
-                self.failures.append(message.strip())
-            elif any(known in message for known in _HARMLESS):
+                self.failures.append(msg.strip())
+            elif any(known in msg for known in _HARMLESS):
                 level = logging.DEBUG
-            logger.log(level, "%s: %s", library.name, message.strip())
+            logger.log(level, "%s: %s", library.name, msg.strip())
 
     return Bridge()

@@ -61,7 +61,8 @@ def _shapes(graph: GraphSpec, first: int, batch: int) -> Iterable[Shapes]:
     for tensor in graph.inputs:
         free = {axis for axis in tensor.shape if isinstance(axis, str)}
         if free - sizes.keys():
-            raise InputError(f"graph {graph.name}, input {tensor.name}: free axis {sorted(free)} is not B or L")
+            odd = ", ".join(sorted(free - sizes.keys()))
+            raise InputError(f"graph {graph.name}, input {tensor.name}: free axis {odd} is not B or L")
         if free:
             least, best, most = (
                 tuple(sizes[axis][place] if isinstance(axis, str) else axis for axis in tensor.shape)

@@ -52,7 +52,7 @@ class Progress:
         with self._lock:
             phase = self._phases.pop(name, None)
             if phase is not None:
-                phase.done, phase.inside = phase.steps, 0.0
+                phase.done, phase.inside = max(1, phase.steps), 0.0
                 self._rise(phase)
 
     def _rise(self, phase: _Phase) -> None:

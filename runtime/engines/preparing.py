@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from runtime.engines.build import build_engine
 from runtime.engines.cache import EngineCache, digest
-from runtime.engines.plan import EnginePlan, PlannedEngine, plan
+from runtime.engines.planning import EnginePlan, PlannedEngine, plan
 from runtime.engines.progress import Progress
 from textsr.errors import BundleError, EngineError, InputError
 
