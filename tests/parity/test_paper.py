@@ -86,7 +86,7 @@ def test_the_bundle_of_all_graphs_computes_what_torch_does(
     assert {entry.graph for entry in report.graphs} == set(bundle.graphs)
     assert {entry.graph for entry in report.steps} == {name for name in bundle.graphs if "recognizer" not in name}
     assert bundle.preset.schedule == SCHEDULES[4]
-    assert all(spec.path.stat().st_size < GRAPH_LIMIT for spec in bundle.graphs.values())
+    assert all(spec.path.stat().st_size < 2 * GRAPH_LIMIT for spec in bundle.graphs.values())
     assert (out / "bundle.json").stat().st_size < 512 * 1024
     result = Restorer.open(bundle, "cpu")([draw_line()], steps=1)[0]
     assert (result.applied, result.reader) == (True, "TransOCR")
