@@ -24,6 +24,8 @@ EVALUATOR = (
     "inputs, weights and constants rounded to half precision; sums within a node are float32"
 )
 """What bundle.json says of the evaluator."""
+EXACT = ".exact"
+"""After the name of a value that is not rounded yet."""
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -63,11 +65,9 @@ def _rounding(node: NodeProto, types: Mapping[str, int]) -> list[NodeProto]:
         return nodes
     for place, name in enumerate(node.output):
         if types.get(name) == HALF:
-            made.output[place] = f"{name}.exact"
-            for source, target, kind in (("exact", "16", HALF), ("16", "", FLOAT)):
-                result = f"{name}.{target}".rstrip(".")
-                called = f"{node.name}.to{kind}"
-                nodes.append(helper.make_node("Cast", [f"{name}.{source}"], [result], name=called, to=kind))
+            made.output[place] = name + EXACT
+            for source, target, kind in ((name + EXACT, f"{name}.16", HALF), (f"{name}.16", name, FLOAT)):
+                nodes.append(helper.make_node("Cast", [source], [target], name=f"{node.name}.to{kind}", to=kind))
     return nodes
 
 

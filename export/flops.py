@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import onnx
-from onnx import ModelProto, NodeProto
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from export.half import HALF, element_types
-from textsr.errors import EngineError
+from export.emulate import EXACT, Arrays, open_plain, run_plain
+from export.half import HALF, PRODUCTS, element_types
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -23,31 +24,38 @@ class Work:
     total: int
 
 
-def concrete_shapes(model: ModelProto, axes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    """Shape of every value where the free axes have the sizes ``axes``; values whose shape is not found are left out.
+def one_line(model: ModelProto, inputs: Arrays) -> dict[str, NDArray[Any]]:
+    """The first line of a graph's inputs: those whose first axis is the batch, B, cut to one entry."""
+    batched = {
+        value.name
+        for value in model.graph.input
+        if [dim.dim_param for dim in value.type.tensor_type.shape.dim[:1]] == ["B"]
+    }
+    return {name: value[:1] if name in batched else value for name, value in inputs.items()}
 
-    :raises EngineError: shapes contradict each other.
+
+def observed_shapes(model: ModelProto, inputs: Arrays, weights: Arrays) -> dict[str, tuple[int, ...]]:
+    """Shapes of what convolutions and matrix products read and make, as seen in a run of the emulation.
+
+    Inference does not find all of them: sizes that a graph works out from other sizes.
+
+    :param model: from `export.emulate.emulated`.
+    :raises EngineError: the graph cannot be run.
     """
-    sized = ModelProto()
-    sized.CopyFrom(model)
-    for value in (*sized.graph.input, *sized.graph.output):
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param in axes:
-                dim.dim_value = axes[dim.dim_param]
-    try:
-        graph = onnx.shape_inference.infer_shapes(sized, strict_mode=True, data_prop=True).graph
-    except onnx.shape_inference.InferenceError as error:
-        raise EngineError(f"graph {model.graph.name}: shapes do not fit: {error}") from error
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        dims = value.type.tensor_type.shape.dim
-        if value.type.tensor_type.HasField("shape") and all(dim.HasField("dim_value") for dim in dims):
-            shapes[value.name] = tuple(dim.dim_value for dim in dims)
-    return shapes
+    nodes = [node for node in model.graph.node if node.op_type in PRODUCTS]
+    names = sorted({name.removesuffix(EXACT) for node in nodes for name in (*node.input, *node.output) if name})
+    measured = ModelProto()
+    measured.CopyFrom(model)
+    for name in names:
+        measured.graph.node.append(helper.make_node("Shape", [name], [f"{name}.shape"], name=f"{name}.shape"))
+        measured.graph.output.append(helper.make_tensor_value_info(f"{name}.shape", TensorProto.INT64, None))
+    asked = [f"{name}.shape" for name in names]
+    found = run_plain(open_plain(measured), model.graph.name, inputs, weights, asked) if asked else {}
+    return {name: tuple(int(size) for size in found[f"{name}.shape"]) for name in names}
 
 
 def multiply_adds(node: NodeProto, shapes: Shapes) -> int:
-    """Multiply-adds of a convolution or matrix product; 0 of any other operator."""
+    """Multiply-adds of one of `PRODUCTS`; a bias is not counted."""
     if node.op_type == "Conv":
         out, kernel = shapes[node.output[0]], shapes[node.input[1]]
         return int(np.prod(out)) * int(np.prod(kernel[1:]))
@@ -55,24 +63,19 @@ def multiply_adds(node: NodeProto, shapes: Shapes) -> int:
         return int(np.prod(shapes[node.input[0]])) * int(np.prod(shapes[node.input[1]][1:]))
     if node.op_type == "MatMul":
         return int(np.prod(shapes[node.output[0]])) * shapes[node.input[0]][-1]
-    if node.op_type == "Gemm":
-        turned = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
-        return int(np.prod(shapes[node.output[0]])) * shapes[node.input[0]][0 if turned else 1]
-    return 0
+    turned = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)  # Gemm
+    return int(np.prod(shapes[node.output[0]])) * shapes[node.input[0]][0 if turned else 1]
 
 
-def work(model: ModelProto, axes: Mapping[str, int]) -> Work:
-    """The work of a typed graph (`export.half`): a node counts as half where all its floating-point operands are.
+def work(model: ModelProto, shapes: Shapes) -> Work:
+    """The work of a typed graph (`export.half`): a node counts as half where all its operands are.
 
-    :param axes: sizes of the free axes: B, and L where the graph has it.
-    :raises EngineError: the shape of an operand is not known.
+    :param shapes: of the operands and results, for one line (`observed_shapes`).
     """
-    types, shapes, counted, total = element_types(model), concrete_shapes(model, axes), 0, 0
+    types, counted, total = element_types(model), 0, 0
     for node in model.graph.node:
-        try:
+        if node.op_type in PRODUCTS:
             cost = multiply_adds(node, shapes)
-        except KeyError as error:
-            raise EngineError(f"graph {model.graph.name}, node {node.name}: shape of {error} is not known") from error
-        total += cost
-        counted += cost * all(types[name] == HALF for name in node.input if name)
+            total += cost
+            counted += cost * all(types[name] == HALF for name in node.input if name)
     return Work(counted, total)

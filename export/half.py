@@ -27,6 +27,10 @@ KINDS = {
     "normalisation": frozenset({"InstanceNormalization", "LayerNormalization", "GroupNormalization"}),
 }
 """Groups of operators that a keep-list may name like a block."""
+PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+"""Operators that do the bulk of the work."""
+POINTWISE = ":pointwise"
+"""After a block's name: all of the block but its `PRODUCTS`, whose operands are half then."""
 MOVES = frozenset(
     {"Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Pad", "Reshape", "Resize"}
     | {"ScatterElements", "ScatterND", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where"}
@@ -97,7 +101,10 @@ def candidates(model: ModelProto) -> list[str]:
 
 
 def half_nodes(model: ModelProto, keep: Collection[str]) -> frozenset[int]:
-    """Indices of the nodes that compute in half precision when ``keep`` (`candidates`) computes in float32."""
+    """Indices of the nodes that compute in half precision when ``keep`` (`candidates`) computes in float32.
+
+    A block of ``keep`` may end in `POINTWISE`.
+    """
     blocks, types = node_blocks(model), element_types(model)
     fixed = structural(model, blocks)
     kept = frozenset().union(*(KINDS[name] for name in keep if name in KINDS))
@@ -106,6 +113,7 @@ def half_nodes(model: ModelProto, keep: Collection[str]) -> frozenset[int]:
         for index, node in enumerate(model.graph.node)
         if index not in fixed
         and blocks[index] not in keep
+        and (node.op_type in PRODUCTS or blocks[index] + POINTWISE not in keep)
         and node.op_type not in kept
         and FLOAT in {types.get(name) for name in (*node.input, *node.output)}
         and all(_may_be_half(node, place, "outputs") for place in _floats(node.output, types))

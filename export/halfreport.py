@@ -22,7 +22,8 @@ POLICY = {
         "and": "the arithmetic before a sine or cosine",
     },
     "candidates": f"blocks (modules), and by operator {', '.join(KINDS)}",
-    "search": "blocks out of range first, then greedily by the error each removes alone, then those not needed removed",
+    "search": "blocks out of range first, then greedily by the error each removes alone; then those not needed are "
+    "removed, and the others keep all but their products (:pointwise) where that is enough",
 }
 
 

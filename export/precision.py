@@ -9,7 +9,6 @@ import numpy as np
 from tqdm import tqdm
 
 from export.emulate import EVALUATOR, PlainExecutor, emulated
-from export.flops import work
 from export.half import FLOAT, HALF, element_types
 from export.halfreport import Budget, GraphEvidence, HalfReport, ImageEvidence
 from export.recording import Guard, Material, Recording, Weights, record_reference, run_loop
@@ -17,7 +16,7 @@ from export.report import count_flips, psnr, relative_error
 from export.search import Found, Search
 from export.trace import TracedGraph
 from textsr.config import Preset
-from textsr.describe import TRANSOCR_STEPS, Cost
+from textsr.describe import Cost
 
 ROUNDS = 4
 """Times that the graphs' own budget is set, half as large each time, until the image keeps its own."""
@@ -111,7 +110,7 @@ def _evidence(found: Found, runs: int) -> GraphEvidence:
         tried=found.tried,
         runs=runs,
         largest=tuple(entry for entry in found.ranges if entry.tensor in halves)[:LISTED],
-        macs=work(model, {"B": 1, "L": TRANSOCR_STEPS // 2}),
+        macs=found.macs,
         nodes={
             "half": len(found.graph.half),
             "float": sum(FLOAT in kind and HALF not in kind for kind in kinds),

@@ -10,7 +10,8 @@ from functools import cached_property
 import numpy as np
 
 from export.emulate import Arrays, emulated, open_plain, run_plain
-from export.half import HalfGraph, candidates, half_nodes, node_blocks, to_half
+from export.flops import Work, observed_shapes, one_line, work
+from export.half import KINDS, POINTWISE, HalfGraph, candidates, half_nodes, node_blocks, to_half
 from export.ranges import Fault, Reached, find_fault, record
 from export.report import relative_error
 from export.trace import TracedGraph
@@ -36,8 +37,8 @@ class Call:
 class Found:
     """A keep-list and its evidence. Errors are max|a - b| / max|a| in the emulation, over all calls and outputs.
 
-    ``alone`` has the error with each candidate promoted by itself, where a search had to be made; ``tried`` counts the
-    keep-lists that were evaluated.
+    ``macs`` counts one line. ``alone`` has the error with each candidate promoted by itself, where a search had to be
+    made; ``tried`` counts the keep-lists that were evaluated.
     """
 
     graph: HalfGraph
@@ -45,6 +46,7 @@ class Found:
     error: float
     error_all_half: float
     ranges: tuple[Reached, ...]
+    macs: Work
     because_of_range: tuple[str, ...] = ()
     alone: Mapping[str, float] = field(default_factory=dict)
     tried: int = 1
@@ -73,7 +75,8 @@ class Search:
         """The smallest keep-list found whose error is at most ``budget``.
 
         First what leaves half precision's range, then, while the error is too large, the block that lowers it most
-        (ranked once, each promoted alone); at last each one that turns out not to be needed goes.
+        (ranked once, each promoted alone). Then each block that turns out not to be needed goes, and each that is
+        gives its convolutions and matrix products back to half where that is enough (`export.half.POINTWISE`).
 
         :raises EngineError: no keep-list does; names the graph and the node that goes wrong first.
         """
@@ -98,12 +101,15 @@ class Search:
             else:
                 self._refuse(keep, budget, error)
             keep = self._pruned(keep, ranged, alone, budget)
+        keep = self._refined(keep, budget)
+        graph = to_half(self.traced, keep)
         return Found(
-            graph=to_half(self.traced, keep),
-            keep=tuple(name for name in candidates(self.traced.model) if name in keep),
+            graph=graph,
+            keep=tuple(sorted(keep, key=self._order)),
             error=self.error(keep),
             error_all_half=without if not ranged else self._all_half(),
             ranges=tuple(self.ranges),
+            macs=self._work(graph),
             because_of_range=tuple(sorted(ranged)),
             alone=alone,
             tried=len(self.tried),
@@ -128,13 +134,28 @@ class Search:
                 keep = keep - {name}
         return keep
 
-    def _out_of_range(self) -> set[str]:
+    def _refined(self, keep: set[str], budget: float) -> set[str]:
+        for name in sorted(keep - KINDS.keys()):
+            less = keep - {name} | {name + POINTWISE}
+            if not self._out_of_range(less) and self.error(less) <= budget:
+                keep = less
+        return keep
+
+    def _out_of_range(self, keep: Collection[str] = ()) -> set[str]:
         """Blocks that make or read, in half precision, a value beyond the range."""
         too_large = {entry.tensor for entry in self.ranges if entry.largest > LARGEST / HEADROOM}
         model = self.traced.model
-        blocks, half = node_blocks(model), half_nodes(model, ())
+        blocks, half = node_blocks(model), half_nodes(model, keep)
         nodes = enumerate(model.graph.node)
         return {blocks[i] for i, node in nodes if i in half and too_large & {*node.input, *node.output}}
+
+    def _order(self, name: str) -> int:
+        return candidates(self.traced.model).index(name.removesuffix(POINTWISE))
+
+    def _work(self, graph: HalfGraph) -> Work:
+        model = graph.graph.model
+        inputs = one_line(model, self.calls[len(self.calls) // 2].inputs)  # half of a text, where one is being read
+        return work(model, observed_shapes(emulated(model), inputs, self.weights))
 
     def _all_half(self) -> float:
         """The error with no keep-list; infinite where a constant cannot even be stored."""

@@ -66,7 +66,7 @@ def trace(name: str, module: Graph, inputs: Mapping[str, NDArray[Any]], state: M
     weights = _promote_weights(program.graph, local)
     _forget_origin(program.graph)
     _fold(program)
-    model = _sanitize(ir.to_proto(program))
+    model = _sanitize(ir.to_proto(program), name)
     kept = _drop_unused(model, weights)
     logger.info("%s: %d nodes, %d weights", name, len(model.graph.node), len(kept))
     return TracedGraph(name, model, kept)
@@ -164,7 +164,7 @@ def _fold(program: ir.Model) -> None:
     optimizer.optimize_ir(program, num_iterations=1, input_size_limit=limit, output_size_limit=limit)
 
 
-def _sanitize(model: onnx.ModelProto) -> onnx.ModelProto:
+def _sanitize(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """What ``polygraphy surgeon sanitize --fold-constants --cleanup`` does."""
     with G_LOGGER.verbosity(G_LOGGER.ERROR):
         model = fold_constants(model, error_ok=False, size_threshold=FOLD_LIMIT)
@@ -175,7 +175,7 @@ def _sanitize(model: onnx.ModelProto) -> onnx.ModelProto:
         if dims and not dims[0].HasField("dim_value"):
             dims[0].dim_param = "B"  # enlargement by a float leaves "floor(1.0*B)"
     model.ir_version = IR_VERSION
-    model.producer_name, model.producer_version, model.graph.name = "textsr", "", "main_graph"
+    model.producer_name, model.producer_version, model.graph.name = "textsr", "", name
     return model
 
 

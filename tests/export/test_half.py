@@ -10,11 +10,12 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
 from export.blocks import ROOT, block_of, named, node_block
-from export.emulate import emulated, open_plain, run_plain
-from export.flops import Work, work
+from export.emulate import Arrays, emulated, open_plain, run_plain
+from export.flops import Work, observed_shapes, one_line, work
 from export.half import FLOAT, HALF, candidates, element_types, half_nodes, node_blocks, to_half
 from export.trace import TracedGraph
 from textsr.errors import EngineError
@@ -24,7 +25,7 @@ SIDE = 4
 
 
 def graph(
-    nodes: list[NodeProto], outputs: list[str], constants: dict[str, np.ndarray] | None = None, weights: Any = ()
+    nodes: list[NodeProto], outputs: list[str], constants: dict[str, NDArray[Any]] | None = None, weights: Any = ()
 ) -> TracedGraph:
     """Input x (B, SIDE), weights (SIDE, SIDE), outputs of any shape."""
     inputs = [helper.make_tensor_value_info("x", FLOAT, ["B", SIDE])]
@@ -40,7 +41,10 @@ def graph(
     return TracedGraph("test", model, tuple(weights))
 
 
-CONSTANTS = {
+CONSTANTS: dict[str, NDArray[Any]] = {
+    "zero": np.array([0]),
+    "one": np.array([1]),
+    "side": np.array([SIDE]),
     "low": np.array(-1, np.float32),
     "high": np.array(1, np.float32),
     "two": np.array(2, np.float32),
@@ -95,8 +99,7 @@ def graphs(draw: st.DrawFn) -> TracedGraph:
         nodes += random_node(draw, number, values)
         values.append(f"v{number}")
     outputs = sorted({values[-1], draw(st.sampled_from(values[1:]))})
-    places = {"zero": np.array([0]), "side": np.array([SIDE]), "one": np.array([1])}
-    return graph(nodes, outputs, {**CONSTANTS, **places}, ["w"])
+    return graph(nodes, outputs, CONSTANTS, ["w"])
 
 
 @settings(deadline=None, max_examples=150)
@@ -219,18 +222,25 @@ def test_a_constant_out_of_range_is_named() -> None:
 def test_work_is_counted_as_by_hand() -> None:
     image = helper.make_tensor_value_info("i", FLOAT, ["B", 6, 10, 20])
     out = helper.make_tensor_value_info("y", FLOAT, ["B", 8, 5, 7])
-    shapes = {"k": (8, 3, 3, 3), "m": (10, 7), "g": (8, 35)}
+    shapes = {"k": (8, 3, 3, 3), "m": (10, 7)}
     weights = [helper.make_tensor_value_info(name, FLOAT, shape) for name, shape in shapes.items()]
     nodes = [
         helper.make_node("Conv", ["i", "k"], ["c"], name="net.a.x/conv", group=2, strides=[2, 2], pads=[1, 1, 1, 1]),
         helper.make_node("MatMul", ["c", "m"], ["y"], name="net.a.y/product"),
     ]
-    made = helper.make_graph(nodes, "test", [image, *weights[:2]], [out])
+    made = helper.make_graph(nodes, "test", [image, *weights], [out])
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     traced = TracedGraph("test", model, ("k", "m"))
     convolution, product = 8 * 5 * 10 * (3 * 3 * 3), 8 * 5 * 7 * 10
+    given = {"i": np.zeros((3, 6, 10, 20), np.float32)}
+    values = {"k": np.zeros(shapes["k"], np.float32), "m": np.zeros(shapes["m"], np.float32)}
     for keep, half in (((), convolution + product), (("net.a.x",), product), (("net.a.y",), convolution)):
-        assert work(to_half(traced, keep).graph.model, {"B": 1}) == Work(half, convolution + product)
-    assert work(to_half(traced).graph.model, {"B": 3}).total == 3 * (convolution + product)
+        assert counted(to_half(traced, keep).graph.model, given, values) == Work(half, convolution + product)
     gemm = helper.make_node("Gemm", ["x", "w"], ["y"], name="net.b/gemm", transB=1)
-    assert work(to_half(graph([gemm], ["y"], weights=["w"])).graph.model, {"B": 5}) == Work(5 * 16, 5 * 16)
+    x, w = np.zeros((5, SIDE), np.float32), np.zeros((SIDE, SIDE), np.float32)
+    assert counted(to_half(graph([gemm], ["y"], weights=["w"])).graph.model, {"x": x}, {"w": w}) == Work(16, 16)
+
+
+def counted(model: onnx.ModelProto, inputs: Arrays, weights: Arrays) -> Work:
+    """The work of one line."""
+    return work(model, observed_shapes(emulated(model), one_line(model, inputs), weights))
