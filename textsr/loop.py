@@ -191,7 +191,7 @@ def _one_pass(executor: Executor, key: LoopKey) -> AbstractContextManager[Execut
     return nullcontext(executor) if loop is None else loop(key)
 
 
-def _pass(loop: _Loop, kept: Sequence[int], text_sampler: TextSampler) -> LoopOutput:
+def _pass(loop: _Loop, kept: tuple[int, ...], text_sampler: TextSampler) -> LoopOutput:
     executor, preset, batch = loop.executor, loop.preset, loop.batch
     times = (*text_times(loop.schedule, kept, preset.schedule.text_start), -1)
     put = executor.put

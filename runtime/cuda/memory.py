@@ -124,7 +124,8 @@ class Pinned:
         (address,) = cuda.call("cudaMallocHost", self.size)
         self.address = int(address)
         self._open = True
-        self.bytes: NDArray[Any] = np.frombuffer((ctypes.c_ubyte * self.size).from_address(self.address), np.uint8)
+        memory: Any = (ctypes.c_ubyte * self.size).from_address(self.address)
+        self.bytes: NDArray[Any] = np.frombuffer(memory, np.uint8)
         self.bytes[:] = 0
 
     def array(self, offset: int, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from runtime.cuda import Buffer, Pinned
 from runtime.cuda.memory import ALIGNMENT, size_class
 from runtime.executors.engine import Engine, Shape
 from runtime.executors.lane import Lane
-from textsr.program import Program, Put, Run
+from textsr.program import Program, Run
 
 _IMAGE, _TEXT = False, True
 

@@ -6,6 +6,8 @@ lower than the window is attended in windows of its own height with the bias tak
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -33,6 +35,19 @@ def shift_mask(height: int, width: int, window: tuple[int, int], shift: int) -> 
     mask = torch.zeros(height // rows, width // columns, rows * columns, rows * columns)
     mask[-1] = torch.where(right[None, :] == right[:, None], 0.0, -100.0)
     return mask.flatten(0, 1)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)
+def _kept_mask(height: int, width: int, window: tuple[int, int], shift: int, device: torch.device) -> Tensor:
+    return shift_mask(height, width, window, shift).to(device)
+
+
+def _mask(height: int, width: int, window: tuple[int, int], shift: int, x: Tensor) -> Tensor:
+    """`shift_mask` on the device of ``x``, made once: a copy from the host would wait, and cannot be captured."""
+    if torch.compiler.is_compiling() or type(x) is not Tensor or x.is_meta:  # a trace is to hold it as a constant
+        return shift_mask(height, width, window, shift).to(x.device)
+    return _kept_mask(height, width, window, shift, x.device)
 
 
 class WindowAttention(nn.Module):
@@ -98,7 +113,7 @@ class SwinBlock(nn.Module):
         h, mask = self.norm1(x), None
         if self.shift:
             h = torch.roll(h, (-self.shift, -self.shift), (2, 3))
-            mask = shift_mask(height, width, (rows, columns), self.shift).to(x.device)
+            mask = _mask(height, width, (rows, columns), self.shift, x)
         tiles = h.unflatten(3, (-1, columns)).unflatten(2, (-1, rows)).permute(0, 2, 4, 3, 5, 1)  # (B,H/r,W/c,r,c,C)
         out = self.attn(tiles.flatten(3, 4).flatten(1, 2), (rows, columns), mask)
         out = out.view(-1, height // rows, width // columns, rows, columns, channels).permute(0, 5, 1, 3, 2, 4)

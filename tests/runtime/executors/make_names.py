@@ -21,10 +21,14 @@ from types import ModuleType
 from typing import Any
 
 NAMES = Path(__file__).resolve().parents[2] / "data" / "tensorrt_11_names.json"
-CLASSES = """Builder BuilderFlag DataType Dims ExecutionContextAllocationStrategy IBuilderConfig ICudaEngine
-IExecutionContext IHostMemory ILogger INetworkDefinition IOptimizationProfile IProgressMonitor IRuntimeConfig ITensor
-ITimingCache Logger MemoryPoolType NetworkDefinitionCreationFlag OnnxParser OnnxParserFlag ParserError
-ProfilingVerbosity Runtime TensorIOMode TensorLocation""".split()
+CLASSES = [
+    *("Builder", "BuilderFlag", "DataType", "Dims", "ExecutionContextAllocationStrategy"),
+    *("IBuilderConfig", "ICudaEngine", "IExecutionContext", "IHostMemory", "ILogger"),
+    *("INetworkDefinition", "IOptimizationProfile", "IProgressMonitor", "IRuntimeConfig", "ITensor"),
+    *("ITimingCache", "Logger", "MemoryPoolType", "NetworkDefinitionCreationFlag", "OnnxParser"),
+    *("OnnxParserFlag", "ParserError", "ProfilingVerbosity", "Runtime", "TensorIOMode"),
+    "TensorLocation",
+]
 """The classes that the project touches; of all others only the name is kept."""
 _INHERITED = frozenset(dir(object)) | {"_pybind11_conduit_v1_"}
 
@@ -59,7 +63,7 @@ def describe(kind: Any) -> dict[str, Any]:
     values = dict(getattr(kind, "__members__", {}))
     names = [name for name in dir(kind) if not name.startswith("_") and name not in _INHERITED and name not in values]
     methods = {name: overloads(name, getattr(kind, name).__doc__) for name in names if callable(getattr(kind, name))}
-    made = {"methods": methods, "properties": [name for name in names if name not in methods]}
+    made: dict[str, Any] = {"methods": methods, "properties": [name for name in names if name not in methods]}
     init = overloads("__init__", kind.__init__.__doc__)
     if init is not None and not values:
         made["init"] = init
@@ -90,7 +94,9 @@ def import_wheel(wheel: Path, folder: Path) -> dict[str, Any]:
         subprocess.run(["cc", "-shared", "-fPIC", "-o", folder / name, source, f"-Wl,-soname,{name}"], check=True)
     path = os.pathsep.join([str(library.parent), *sys.path])
     environment = {**os.environ, "LD_LIBRARY_PATH": str(folder), "PYTHONPATH": path}
-    code = "from tests.runtime.executors.make_names import names; import tensorrt, json; print(json.dumps(names(tensorrt)))"
+    code = (
+        "from tests.runtime.executors.make_names import names; import json, tensorrt as t; print(json.dumps(names(t)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return {"version": wheel.name.split("-")[1], **found}

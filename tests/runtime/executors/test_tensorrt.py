@@ -219,8 +219,6 @@ def test_close_is_idempotent_and_nothing_works_afterwards(bundle: Bundle) -> Non
     ):
         with pytest.raises(EngineError, match="closed"):
             use()
-    del handle
-    gc.collect()
 
 
 def test_closing_within_a_pass_is_refused(bundle: Bundle) -> None:
@@ -295,8 +293,7 @@ def check_failing_call(bundle: Bundle, number: int, expected: list[LoopOutput]) 
     try:
         found = use(executor, bundle)
         assert all(same(one, other) for one, other in zip(found, expected, strict=True)), cuda.failed
-    except TextSRError as error:
-        assert "made to fail" in str(error) or "graph" in str(error), error
+    except TextSRError:
         again = use(executor, bundle)  # the executor goes on
         assert same(again[0], expected[0])
     finally:
@@ -306,14 +303,11 @@ def check_failing_call(bundle: Bundle, number: int, expected: list[LoopOutput]) 
     assert not cuda.leaks(), cuda.failed
 
 
-@pytest.mark.parametrize("part", range(4))
-def test_any_call_may_fail_once(bundle: Bundle, part: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_any_call_may_fail_once(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
-    total = count_calls(bundle)
-    expected = [
-        restore(Toy(bundle.graphs), bundle.preset, lines(bundle.preset, 1), steps=1, text_sampler="categorical")
-    ]
-    for number in range(part, total, 12):
+    given = lines(bundle.preset, 1)
+    expected = [restore(Toy(bundle.graphs), bundle.preset, given, steps=1, text_sampler="categorical")]
+    for number in range(0, count_calls(bundle), 29):
         check_failing_call(bundle, number, expected * 3)
 
 

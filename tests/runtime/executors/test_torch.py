@@ -1,0 +1,112 @@
+"""The torch executor: captured passes on a CPU, half precision, names; CUDA where there is one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.runtime.executors.helpers import lines
+from textsr.checkpoint import load_model
+from textsr.config import TINY
+from textsr.errors import InputError
+from textsr.graphs import Model, example_inputs, graphs
+from textsr.loop import LoopOutput, TextSampler, restore
+from textsr.networks.precision import lower
+from textsr.torch_executor import Precision, TorchExecutor
+
+SAMPLERS: tuple[TextSampler, ...] = ("fixed", "categorical")
+PARTS = ("image", "tokens", "codes")
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+
+
+def model() -> Model:
+    net = load_model(None, TINY, seed=3)
+    assert isinstance(net, Model)
+    return net
+
+
+def passes(executor: TorchExecutor, sampler: TextSampler, count: int = 3) -> list[LoopOutput]:
+    return [
+        restore(executor, TINY, lines(TINY, 2, seed), seed=seed, steps=2, text_sampler=sampler) for seed in range(count)
+    ]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_captured_passes_equal_the_plain_ones_to_the_bit(sampler: TextSampler) -> None:
+    net = model()
+    plain, captured = TorchExecutor(graphs(net)), TorchExecutor(graphs(net), capture=True)
+    expected, found = passes(plain, sampler), passes(captured, sampler)
+    for one, other in zip(expected, found, strict=True):
+        assert all((getattr(one, part) == getattr(other, part)).all() for part in PARTS)
+    assert [output.executor for output in expected] == ["torch:cpu"] * 3
+    assert [output.executor for output in found] == ["torch:cpu:eager", "torch:cpu:graph", "torch:cpu:graph"]
+    captured.close()
+    assert passes(captured, sampler, 1)[0].executor == "torch:cpu"
+
+
+@pytest.mark.parametrize(("precision", "limit"), [("fp16", 0.02), ("bf16", 0.2)])
+def test_half_precision_gives_nearly_the_same(precision: Precision, limit: float) -> None:
+    """Every graph of tiny on its own, from the same inputs; what comes out is float32 again."""
+    exact, half = TorchExecutor(graphs(model())), TorchExecutor(graphs(model()), precision=precision)
+    assert half.name == f"torch:cpu:{precision}"
+    for graph in exact.graphs:
+        inputs = {name: exact.put(value) for name, value in example_inputs(model(), graph).items()}
+        one, other = exact.run(graph, inputs), half.run(graph, inputs)
+        for name, value in one.items():
+            assert other[name].dtype == value.dtype
+            if value.is_floating_point():
+                scale = float(value.abs().max().clamp(min=1e-3))
+                assert float((value - other[name]).abs().max()) <= limit * scale, (graph, name)
+            elif graph == "vqgan_decoder":  # the quantiser is not converted
+                assert (value == other[name]).all()
+
+
+def test_what_is_converted_and_what_is_not() -> None:
+    net = model()
+    assert net.transocr is not None
+    lower(graphs(net).values(), torch.float16)
+    types = {name: parameter.dtype for name, parameter in net.named_parameters()}
+    islands = {name for name, dtype in types.items() if dtype == torch.float32}
+    assert "vqgan.quantize.embedding.weight" in islands
+    assert "mom.first_embeder.weight" in islands
+    norms = (nn.BatchNorm2d,)
+    for name, part in net.named_modules():
+        if isinstance(part, norms):
+            assert all(f"{name}.{own}" in islands for own, _ in part.named_parameters())
+    elements = sum(net.get_parameter(name).numel() for name in islands)
+    assert {types[f"unet.{name}"] for name, _ in net.unet.named_parameters()} == {torch.float16}
+    assert elements < 0.2 * sum(parameter.numel() for parameter in net.parameters())
+    before = len(net.unet._forward_hooks)
+    lower(graphs(net).values(), torch.float16)
+    assert len(net.unet._forward_hooks) == before == 1
+
+
+def test_half_precision_restores(caplog: pytest.LogCaptureFixture) -> None:
+    given = lines(TINY, 1)
+    one = restore(TorchExecutor(graphs(model())), TINY, given, steps=2)
+    other = restore(TorchExecutor(graphs(model()), precision="fp16", capture=True), TINY, given, steps=2)
+    assert np.isfinite(other.image).all()
+    assert (one.codes == other.codes).mean() > 0.9
+    assert not caplog.records
+
+
+def test_an_unknown_precision() -> None:
+    with pytest.raises(InputError, match="fp16"):
+        TorchExecutor({}, precision="int4")  # type: ignore[arg-type]
+
+
+@needs_cuda
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_cuda_captured_equals_cuda_eager(precision: Precision, sampler: TextSampler) -> None:
+    net: Any = graphs(model())
+    captured = TorchExecutor(net, "cuda:0", precision=precision, capture=True)
+    plain = TorchExecutor(net, "cuda:0", precision=precision)
+    for one, other in zip(passes(plain, sampler), passes(captured, sampler), strict=True):
+        assert np.abs(one.image - other.image).max() < 1e-3
+    assert captured._looper is not None
+    assert not captured._looper._refused
