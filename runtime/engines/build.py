@@ -11,7 +11,7 @@ from typing import Any
 
 from runtime.engines.library import Library, log_of
 from runtime.engines.profiles import Profile
-from runtime.engines.progress import Progress, monitor
+from runtime.engines.progress import Progress, interruptible, monitor
 from textsr.errors import EngineError
 
 _BUILDING = threading.Lock()
@@ -68,9 +68,8 @@ def build_engine(
         for profile in profiles:
             config.add_optimization_profile(_profile(builder, profile, graph))
         kept = _timing_cache(config, timing) if library.has_timing_cache else None
-        data = builder.build_serialized_network(network, config)
-        if progress.interrupted:
-            raise KeyboardInterrupt
+        with interruptible(progress):
+            data = builder.build_serialized_network(network, config)
         if data is None:
             raise EngineError(f"{library.name} cannot build {graph.name}: {_told(log)}")
         layers = int(network.num_layers)

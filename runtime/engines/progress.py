@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 from tqdm import tqdm
@@ -70,7 +74,7 @@ class Progress:
 
 
 def monitor(library: Library, progress: Progress) -> Any:
-    """The library's ``IProgressMonitor`` for ``progress``. No exception leaves it: it is called from C++."""
+    """The library's ``IProgressMonitor`` for ``progress``."""
     kind = library.module.IProgressMonitor
 
     class Monitor(kind):  # type: ignore[misc, valid-type]
@@ -78,22 +82,36 @@ def monitor(library: Library, progress: Progress) -> Any:
             kind.__init__(self)
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            try:
-                progress.start(phase_name, parent_phase, num_steps)
-            except KeyboardInterrupt:
-                progress.interrupted = True
+            progress.start(phase_name, parent_phase, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            try:
-                return progress.step(phase_name, step)
-            except KeyboardInterrupt:
-                progress.interrupted = True
-                return False
+            return progress.step(phase_name, step)
 
         def phase_finish(self, phase_name: str) -> None:
-            try:
-                progress.finish(phase_name)
-            except KeyboardInterrupt:
-                progress.interrupted = True
+            progress.finish(phase_name)
 
     return Monitor()
+
+
+@contextmanager
+def interruptible(progress: Progress) -> Iterator[None]:
+    """While the library works, the interrupt key asks it to stop; then KeyboardInterrupt is raised here.
+
+    Python would raise it in whichever of our callbacks runs next, and the library drops what those raise.
+    Outside the main thread, which alone gets signals, and under a handler of somebody else's, nothing is changed.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        progress.interrupted = True
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if progress.interrupted:
+        raise KeyboardInterrupt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 
 import pytest
 
@@ -128,25 +129,21 @@ def test_progress_adds_nested_phases_and_never_falls(library: Library) -> None:
     assert watch.step_complete("all", 1) is False
 
 
-def test_an_interrupted_build_raises_and_a_monitor_lets_no_exception_out(
-    fake: FakeModule, library: Library, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    graph, progress = bundle.graphs["small"], Progress()
-
-    def press(name: str, step: int) -> bool:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(progress, "step", press)
+def test_the_interrupt_key_asks_the_library_to_stop(fake: FakeModule, library: Library, bundle: Bundle) -> None:
+    graph, before = bundle.graphs["small"], signal.getsignal(signal.SIGINT)
 
     def build(network: object, config: object) -> None:
         (watch,) = fake.called("IBuilderConfig.progress_monitor=")[-1]
         watch.phase_start("all", None, 3)
-        assert watch.step_complete("all", 0) is False
+        assert watch.step_complete("all", 0) is True
+        signal.raise_signal(signal.SIGINT)
+        assert watch.step_complete("all", 1) is False
         watch.phase_finish("all")
 
     fake.answers["Builder.build_serialized_network"] = build
     with pytest.raises(KeyboardInterrupt):
-        build_engine(library, graph.path, profiles(graph), progress=progress)
+        build_engine(library, graph.path, profiles(graph))
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_the_parsers_errors_name_their_nodes(fake: FakeModule, library: Library, bundle: Bundle) -> None:
