@@ -40,23 +40,26 @@ class Restorer:
         bundle: str | Path | Bundle = "compact",
         device: str = "auto",
         *,
-        executor: str = "onnxruntime",
+        executor: str = "auto",
         threads: int | None = None,
+        precision: str = "auto",
         read_text: bool = True,
     ) -> Restorer:
         """Opens and verifies a bundle, chooses the device and finds the recogniser.
 
         :param bundle: a bundle's folder or the name of one that the package ships.
         :param device: auto, cpu, cuda or cuda:N.
-        :param executor: onnxruntime, or torch (extra [export]).
+        :param executor: auto (the fastest that works: on a CPU onnxruntime), tensorrt, onnxruntime, or torch (extra
+            [export]).
         :param threads: CPU threads; None leaves it to the executor.
+        :param precision: fp32, fp16, or auto: fp16 on CUDA where it can be had, else fp32.
         :param read_text: False opens no recogniser; lines without a text are then restored from the picture alone.
         :raises BundleError: the bundle is missing, damaged or of another format.
         :raises DeviceError: the device is not there.
         :raises EngineError: the executor cannot be loaded.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        runner = open_executor(opened, device, executor=executor, threads=threads)
+        runner = open_executor(opened, device, executor=executor, threads=threads, precision=precision)
         return cls(opened, runner, open_reader(opened, runner, threads) if read_text else None)
 
     @property
@@ -65,8 +68,17 @@ class Restorer:
         return self.bundle.preset
 
     def check(self, options: Options) -> None:
-        """Raises InputError when an option of a call is out of range for this bundle."""
+        """Raises InputError when an option of a call is out of range for this bundle or its executor."""
         options.check(self.preset, samples_text=self.bundle.samples_text)
+        largest = getattr(self.executor, "largest_batch", None)
+        if largest is not None and options.batch_size > largest:
+            raise InputError(f"batch size {options.batch_size}: {self.executor.name} takes at most {largest}")
+
+    def close(self) -> None:
+        """Frees what the executor holds on a device; nothing can be restored afterwards. Again does nothing."""
+        close = getattr(self.executor, "close", None)
+        if close is not None:
+            close()
 
     def __call__(
         self,

@@ -1,14 +1,19 @@
-"""Names of devices: auto, cpu, cuda, cuda:N."""
+"""Names of devices (auto, cpu, cuda, cuda:N), of precisions, and whether there is a GPU at all."""
 
 from __future__ import annotations
 
+import ctypes
+import os
 import re
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
-from textsr.errors import InputError
+from runtime.bundle import Bundle
+from textsr.errors import EngineError, InputError
 
 _PATTERN = re.compile(r"auto|cpu|cuda(?::(\d{1,3}))?")
+PRECISIONS = ("auto", "fp32", "fp16")
 
 
 @dataclass(frozen=True)
@@ -30,3 +35,51 @@ class Device:
 
     def __str__(self) -> str:
         return f"cuda:{self.index}" if self.kind == "cuda" else self.kind
+
+
+def check_precision(precision: str) -> None:
+    """Raises InputError unless it is one of `PRECISIONS`."""
+    if precision not in PRECISIONS:
+        raise InputError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
+
+
+def graph_precision(bundle: Bundle, precision: str, *, cuda: bool) -> Literal["fp32", "fp16"]:
+    """The precision of the bundle's graphs to run: ``auto`` is fp16 on CUDA where all graphs are there in half."""
+    check_precision(precision)
+    if precision == "auto":
+        has_half = all(graph.half is not None for graph in bundle.graphs.values())
+        return "fp16" if cuda and has_half else "fp32"
+    return "fp16" if precision == "fp16" else "fp32"
+
+
+def no_gpu() -> str:
+    """Why no CUDA device can be there, found without any package; empty where the driver has at least one."""
+    library = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        driver = ctypes.CDLL(library)
+    except OSError:
+        return f"this machine has no NVIDIA driver ({library})"
+    count = ctypes.c_int(0)
+    status = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
+    if status:
+        return f"the NVIDIA driver finds no GPU that it can use (error {status})"
+    return "" if count.value else "the NVIDIA driver finds no GPU"
+
+
+class Lifetime:
+    """Whether an executor may still be used: not after `end`, and with a GPU not in a forked process."""
+
+    def __init__(self, name: str, *, cuda: bool) -> None:
+        self.name, self._ended = name, False
+        self._process = os.getpid() if cuda else None
+
+    def check(self) -> None:
+        """Raises EngineError when the executor is closed or CUDA is used after a fork."""
+        if self._process not in (None, os.getpid()):
+            raise EngineError(f"{self.name} is used after a fork: open the executor in the process that uses it")
+        if self._ended:
+            raise EngineError(f"{self.name}: the executor is closed")
+
+    def end(self) -> None:
+        """From now on `check` raises."""
+        self._ended = True

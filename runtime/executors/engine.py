@@ -29,7 +29,9 @@ _TYPES = {
 class EngineSource(Protocol):
     """Where serialised engines come from: built now, or out of the cache. What it gives has been verified."""
 
-    library: Library
+    @property
+    def library(self) -> Library:
+        """What built the engines and loads them."""
 
     def serialized(self, graph: GraphSpec) -> Any:
         """The bytes of a graph's engine. Raises EngineError where it cannot be built or is not trusted."""

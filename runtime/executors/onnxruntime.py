@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,18 +14,20 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from runtime.bundle import Bundle, GraphSpec
-from runtime.executors.device import Device
+from runtime.executors.device import Device, Lifetime, graph_precision
+from runtime.executors.placement import check_placement, nodes_by_provider
 from textsr.errors import DeviceError, EngineError
 
 logger = logging.getLogger(__name__)
 
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
+_NO_FALLBACK = "session.disable_cpu_ep_fallback"
 
 
-def open_bundle(bundle: Bundle, device: str, threads: int | None) -> OrtExecutor:
+def open_bundle(bundle: Bundle, device: str, threads: int | None, precision: str = "auto") -> OrtExecutor:
     """What `runtime.executors.open_executor` calls."""
-    return OrtExecutor(bundle, device, threads)
+    return OrtExecutor(bundle, device, threads, precision)
 
 
 def choose_device(name: str) -> Device:
@@ -43,9 +47,13 @@ def choose_device(name: str) -> Device:
     return device
 
 
-def open_session(path: Path, device: Device, threads: int | None = None) -> ort.InferenceSession:
-    """A session that provably runs on ``device``: ONNX Runtime falls back to the CPU without a word.
+def open_session(
+    path: Path, device: Device, threads: int | None = None, *, strict: bool = False, profile: Path | None = None
+) -> ort.InferenceSession:
+    """A session on ``device``: ONNX Runtime falls back to the CPU without a word, which is found out here.
 
+    :param strict: on CUDA, refuse a graph of which ONNX Runtime would put any node on the CPU.
+    :param profile: where to write down what runs where, beginning of the file's name.
     :raises EngineError: the graph cannot be loaded.
     :raises DeviceError: the session does not run where it was asked to.
     """
@@ -57,6 +65,10 @@ def open_session(path: Path, device: Device, threads: int | None = None) -> ort.
     providers: list[Any] = [_CPU]
     if device.kind == "cuda":
         providers.insert(0, (_CUDA, {"device_id": device.index}))
+        options.add_session_config_entry(_NO_FALLBACK, "1" if strict else "0")
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
     try:
         session = ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # its errors share no base class
@@ -68,23 +80,44 @@ def open_session(path: Path, device: Device, threads: int | None = None) -> ort.
 
 
 class OrtExecutor:
-    """Runs a bundle's graphs; a session is made at its first use.
+    """Runs a bundle's graphs; a session is made at its first use. Safe from any thread.
 
-    Handles are NumPy arrays on the CPU and ``OrtValue`` on CUDA; ``name`` ends in the device.
+    Handles are NumPy arrays on the CPU and ``OrtValue`` on CUDA. ``name`` tells device and precision, which on a CPU
+    is fp32 where it does not; a CPU computes half graphs in float32. On CUDA every node is proven to run there, but
+    for small ones that compute shapes: those are logged. The CUDA part has not run on a GPU yet.
     """
 
-    def __init__(self, bundle: Bundle, device: str = "auto", threads: int | None = None) -> None:
-        """Raises DeviceError when the device is not there; see `open_session` for what a first use raises."""
-        self._graphs = bundle.graphs
+    def __init__(
+        self, bundle: Bundle, device: str = "auto", threads: int | None = None, precision: str = "auto"
+    ) -> None:
+        """Raises DeviceError when the device is not there; see `open_session` for what a first use raises.
+
+        :raises BundleError: fp16 is asked for, and the bundle has no half graphs.
+        """
         self._threads = threads
         self._sessions: dict[str, ort.InferenceSession] = {}
+        self._opening = threading.Lock()
         self.device = choose_device(device)
+        self._choose_graphs(bundle, precision)
         if device == "auto" and self.device.kind == "cuda":
-            self._prefer_cuda()
-        self.name = f"onnxruntime:{self.device}"
+            self._prefer_cuda(bundle, precision)
+        plain = self.device.kind == "cpu" and self.precision == "fp32"
+        self.name = f"onnxruntime:{self.device}" if plain else f"onnxruntime:{self.device}:{self.precision}"
+        self._life = Lifetime(self.name, cuda=self.device.kind == "cuda")
+        logger.info("%s: the bundle's %s graphs", self.name, self.precision)
+
+    def _choose_graphs(self, bundle: Bundle, precision: str) -> None:
+        self.precision = graph_precision(bundle, precision, cuda=self.device.kind == "cuda")
+        self._graphs = (bundle.in_half() if self.precision == "fp16" else bundle).graphs
+
+    def close(self) -> None:
+        """Lets go of the sessions; again does nothing, and nothing can be run afterwards."""
+        self._life.end()
+        self._sessions.clear()
 
     def put(self, array: NDArray[Any]) -> Any:
         """The array as a handle on the executor's device."""
+        self._life.check()
         array = np.ascontiguousarray(array)
         if self.device.kind == "cpu":
             return array
@@ -92,15 +125,17 @@ class OrtExecutor:
 
     def get(self, handle: Any) -> NDArray[Any]:
         """The handle's values as an array."""
+        self._life.check()
         return handle if isinstance(handle, np.ndarray) else handle.numpy()
 
     def run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Outputs of ``graph`` by name. Raises EngineError on an unknown graph, wrong inputs, or a failing run."""
+        self._life.check()
         spec = self._spec(graph)
         missing = {tensor.name for tensor in spec.inputs} ^ inputs.keys()
         if missing:
             raise EngineError(f"graph {graph}: inputs missing or not its own: {', '.join(sorted(missing))}")
-        session = self._session(spec)
+        session = self._session(spec, inputs)
         names = [tensor.name for tensor in spec.outputs]
         try:
             values = (
@@ -126,20 +161,39 @@ class OrtExecutor:
             raise EngineError(f"the bundle has no graph {graph!r}; it has {', '.join(sorted(self._graphs))}")
         return self._graphs[graph]
 
-    def _session(self, spec: GraphSpec) -> ort.InferenceSession:
-        if spec.name not in self._sessions:
-            self._sessions[spec.name] = open_session(spec.path, self.device, self._threads)
-        return self._sessions[spec.name]
+    def _session(self, spec: GraphSpec, inputs: Mapping[str, Any]) -> ort.InferenceSession:
+        with self._opening:
+            if spec.name not in self._sessions:
+                cuda = self.device.kind == "cuda"
+                self._sessions[spec.name] = self._proven(spec, inputs) if cuda else self._open(spec)
+            return self._sessions[spec.name]
 
-    def _prefer_cuda(self) -> None:
-        """With ``auto``, a first session tells whether CUDA works here; if not, the CPU is used, and that is said."""
-        spec = self._spec("text_condition")
+    def _open(self, spec: GraphSpec) -> ort.InferenceSession:
+        return open_session(spec.path, self.device, self._threads, strict=True)
+
+    def _proven(self, spec: GraphSpec, inputs: Mapping[str, Any]) -> ort.InferenceSession:
+        """A session on CUDA with all nodes there; or, where ONNX Runtime says that some are not, one whose profile of
+        a first run shows which they are."""
         try:
-            self._session(spec)
+            return self._open(spec)
+        except EngineError as error:
+            logger.info("%s: %s; looking at what runs where", self.name, error)
+        with tempfile.TemporaryDirectory(prefix="textsr-") as folder:
+            profiled = open_session(spec.path, self.device, self._threads, profile=Path(folder) / spec.name)
+            self._run_cuda(profiled, [tensor.name for tensor in spec.outputs], inputs)
+            found = nodes_by_provider(Path(profiled.end_profiling()))
+        elsewhere = check_placement(spec.name, found, _CUDA)
+        logger.warning("%s: graph %s: %s", self.name, spec.name, elsewhere)
+        return open_session(spec.path, self.device, self._threads)
+
+    def _prefer_cuda(self, bundle: Bundle, precision: str) -> None:
+        """With ``auto``, a first session tells whether CUDA works here; if not, the CPU is used, and that is said."""
+        try:
+            open_session(self._spec("text_condition").path, self.device, self._threads)
         except (DeviceError, EngineError) as error:
             logger.warning("CUDA cannot be used (%s): running on the CPU", error)
-            self._sessions.clear()
             self.device = Device("cpu")
+            self._choose_graphs(bundle, precision)
 
 
 def _first(error: Exception) -> str:

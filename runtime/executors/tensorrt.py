@@ -11,12 +11,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from runtime.bundle import GraphSpec
+from runtime.bundle import Bundle, GraphSpec
 from runtime.cuda import Cuda, DeviceArray
+from runtime.engines import CachedEngines, Settings, Target, prepare
 from runtime.executors.captured import CapturedProgram
+from runtime.executors.device import Device, graph_precision
 from runtime.executors.engine import Engine, EngineSource
 from runtime.executors.lane import Lane
-from textsr.errors import EngineError
+from textsr.errors import DeviceError, EngineError
 from textsr.loop import Executor, LoopKey
 from textsr.program import Program
 from textsr.replay import Looper
@@ -25,6 +27,29 @@ logger = logging.getLogger(__name__)
 
 LANES = 2
 """Passes of the loop that run at once; a further thread waits for its turn."""
+
+
+def open_bundle(bundle: Bundle, device: str, threads: int | None, precision: str = "auto") -> TensorRTExecutor:
+    """What `runtime.executors.open_executor` calls: engines come out of the cache, or are built now.
+
+    :raises DeviceError: no CUDA device is there, or the CPU is asked for.
+    :raises EngineError: TensorRT or cuda-bindings is not installed, or engines cannot be built or loaded here.
+    """
+    wanted = Device.parse(device)
+    if wanted.kind == "cpu":
+        raise DeviceError("TensorRT needs CUDA: use --device cuda, or another executor")
+    chosen = graph_precision(bundle, precision, cuda=True)
+    Cuda(wanted.index).close()  # says at once where there is no device, before anything is built
+    source = CachedEngines(bundle, Settings(precision=chosen), Target.here(device=wanted.index))
+    executor = TensorRTExecutor(bundle.graphs, source, index=wanted.index, precision=chosen)
+    try:
+        executor.engine("text_condition")  # a small one says whether this GPU takes the library's engines at all
+        prepare(source.plan())
+    except BaseException:
+        executor.close()
+        raise
+    logger.info("%s: engines of the bundle's %s graphs", executor.name, chosen)
+    return executor
 
 
 class _Lane(Lane):

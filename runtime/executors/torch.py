@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 
 from runtime.bundle import Bundle
-from runtime.executors.device import Device
-from textsr.errors import BundleError
+from runtime.executors.device import Device, check_precision
+from textsr.errors import BundleError, DeviceError
 from textsr.loop import Executor
+
+logger = logging.getLogger(__name__)
 
 WEIGHTS = "weights.safetensors"
 
 
-def open_bundle(bundle: Bundle, device: str, threads: int | None) -> Executor:
-    """What `runtime.executors.open_executor` calls.
+def open_bundle(bundle: Bundle, device: str, threads: int | None, precision: str = "auto") -> Executor:
+    """What `runtime.executors.open_executor` calls. ``auto`` is fp16 on CUDA, where passes are captured, else fp32.
 
     :raises BundleError: the bundle holds no weights under torch's names.
+    :raises DeviceError: CUDA is asked for and this torch has none, or too few devices.
     """
+    check_precision(precision)
     if WEIGHTS not in bundle.files:
         raise BundleError(f"{bundle.path}: has no {WEIGHTS}, so the torch executor cannot be built from it")
     torch = import_module("torch")
@@ -26,7 +31,15 @@ def open_bundle(bundle: Bundle, device: str, threads: int | None) -> Executor:
     if threads is not None:
         torch.set_num_threads(threads)
     wanted = Device.parse(device)
-    kind = ("cuda" if torch.cuda.is_available() else "cpu") if wanted.kind == "auto" else str(wanted)
+    if wanted.kind == "cuda" and wanted.index >= torch.cuda.device_count():
+        raise DeviceError(
+            f"device {device}: torch {torch.__version__} finds {torch.cuda.device_count()} CUDA device(s): "
+            "install a torch with CUDA, or use --device cpu"
+        )
+    cuda = wanted.kind == "cuda" or (wanted.kind == "auto" and torch.cuda.is_available())
+    chosen = ("fp16" if cuda else "fp32") if precision == "auto" else precision
     model = checkpoint.load_model(bundle.path / WEIGHTS, bundle.preset)
-    opened: Executor = executor.TorchExecutor(graphs.graphs(model), kind)
+    kind = f"cuda:{wanted.index}" if cuda else "cpu"
+    opened: Executor = executor.TorchExecutor(graphs.graphs(model), kind, precision=chosen, capture=cuda)
+    logger.info("%s: networks in %s", opened.name, chosen)
     return opened
