@@ -12,13 +12,17 @@ from typing import Any
 import onnx
 from tqdm import tqdm
 
-from export.folder import digests, replacing, write_manifest
+from export.folder import digest, digests, replacing, write_manifest
+from export.halfreport import from_json
+from export.lines import drawn, pictures
 from export.manifest import describe
 from export.parity import measure
+from export.precision import checked_on_cpu, find_half
+from export.recording import WeightsFile, record_reference
 from export.report import ParityReport
-from export.source import open_source
+from export.source import Source, open_source
 from export.trace import EXPORT_BATCH, TracedGraph, io_spec, trace
-from export.weights import PRECISIONS, WEIGHTS, attach, inline_bytes, layout, round_weights, save_weights
+from export.weights import PRECISIONS, WEIGHTS, StoredTensor, attach, inline_bytes, layout, round_weights, save_weights
 from runtime.bundle import MANIFEST, SHIPPED, Bundle
 from textsr.checkpoint import state
 from textsr.config import PRESETS
@@ -41,20 +45,26 @@ def build_bundle(
     precision: str = "fp32",
     seed: int = 0,
     traced: Mapping[str, TracedGraph] | None = None,
+    lines: Path | None = None,
 ) -> Path:
     """Export every graph of a preset, prove that it computes what torch does, and write the bundle.
+
+    In fp16 it holds each graph twice: with float32 arithmetic on weights that are cast up, for CPUs, and typed in half
+    precision (`export.precision`), for GPUs; the evidence for the latter is under ``half`` in bundle.json.
 
     Nothing appears under ``out`` before parity holds, and then all of it at once; a bundle there is replaced.
 
     :param preset: paper, compact or tiny.
     :param checkpoint: safetensors file, or None for random weights (``tiny`` only).
-    :param precision: how the weights are stored, fp32 or fp16; the arithmetic is float32 in both.
+    :param precision: how the weights are stored, fp32 or fp16; with fp16 there are half graphs too.
     :param seed: of the random weights.
     :param traced: graphs traced before (`trace_graphs`) to save the time; they hold no weights.
+    :param lines: folder of pictures to measure half precision on; by default lines are drawn (`export.lines`).
     :returns: the bundle's folder.
     :raises InputError: an argument cannot be used, or ``out`` holds something that is not a bundle.
     :raises BundleError: the checkpoint cannot be read or does not fit the preset.
-    :raises EngineError: a graph cannot be exported, or parity fails; the message names graph, step and error.
+    :raises EngineError: a graph cannot be exported, or parity fails, or half precision keeps no budget; the message
+        names graph and step or node, and the error.
     """
     config = named_preset(preset)
     if precision not in PRECISIONS:
@@ -63,14 +73,40 @@ def build_bundle(
     model = source.model
     round_weights(model, precision)
     with replacing(Path(out)) as folder:
-        specs = write_graphs(folder, traced or trace_graphs(model), model, precision, source.metadata)
+        traced = traced or trace_graphs(model)
+        specs = write_graphs(folder, traced, model, precision, source.metadata)
         files = digests(folder)
         manifest = describe(source, graphs=specs, precision=precision, files=files)
         write_manifest(folder, manifest)
         report = measure(Bundle.open(folder, verify=False), model)  # hashed a moment ago
         report.require()
-        write_manifest(folder, {**manifest, "parity": report.to_json()})
+        manifest["parity"] = report.to_json()
+        if precision == "fp16":
+            add_half(folder, manifest, traced, source, lines)
+        write_manifest(folder, manifest)
     return Path(out)
+
+
+def add_half(
+    folder: Path, manifest: dict[str, Any], traced: Mapping[str, TracedGraph], source: Source, lines: Path | None
+) -> None:
+    """Find and write the typed half graphs, prove them as files, and tell of them in ``manifest``.
+
+    :raises EngineError: see `export.precision.find_half`.
+    """
+    preset, weights, stored = source.model.preset, WeightsFile(folder / WEIGHTS, traced), layout(folder / WEIGHTS)
+    material = drawn(source) if lines is None else pictures(lines, Bundle.open(folder, verify=False), source)
+    recording = record_reference(preset, traced, weights, material)
+    halves, report = find_half(preset, traced, weights, material, recording)
+    for name, graph in halves.items():
+        path = folder / f"{name}.half.onnx"
+        write_graph(path, graph, stored)
+        manifest["graphs"][name]["half"] = path.name
+        manifest["files"][path.name] = digest(path)
+    manifest["precision_policy"]["half_graphs"] = "float16 but for what half.graphs lists under keep"
+    write_manifest(folder, manifest)
+    report = checked_on_cpu(Bundle.open(folder, verify=False), recording, report)
+    manifest["half"] = report.to_json()
 
 
 def trace_graphs(model: Model) -> dict[str, TracedGraph]:
@@ -95,17 +131,25 @@ def write_graphs(
     specs = {}
     for name, graph in traced.items():
         path = folder / f"{name}.onnx"
-        whole = attach(graph, stored)
-        own = inline_bytes(whole)
-        if own > GRAPH_LIMIT:
-            raise EngineError(f"graph {name} has {own} bytes of tensors, more than {GRAPH_LIMIT}: it holds weights")
-        path.write_bytes(whole.SerializeToString(deterministic=True))
-        try:
-            onnx.checker.check_model(path, full_check=True)
-        except onnx.checker.ValidationError as error:
-            raise EngineError(f"graph {name} is not valid ONNX: {error}") from error
+        write_graph(path, graph, stored)
         specs[name] = {"file": path.name, **io_spec(graph.model, graph.weights)}
     return specs
+
+
+def write_graph(path: Path, graph: TracedGraph, stored: Mapping[str, StoredTensor]) -> None:
+    """Write a graph that points into the weights beside it.
+
+    :raises EngineError: it holds more than `GRAPH_LIMIT` or is not valid ONNX.
+    """
+    whole = attach(graph, stored)
+    own = inline_bytes(whole)
+    if own > GRAPH_LIMIT:
+        raise EngineError(f"graph {graph.name} has {own} bytes of tensors, more than {GRAPH_LIMIT}: it holds weights")
+    path.write_bytes(whole.SerializeToString(deterministic=True))
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except onnx.checker.ValidationError as error:
+        raise EngineError(f"graph {graph.name} is not valid ONNX: {error}") from error
 
 
 def shipped_weights(preset: str) -> Path | None:
@@ -120,7 +164,15 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         description="Export a model to ONNX, prove it equal to torch, and write it as a bundle.",
     )
     parser.add_argument("--preset", default="compact", choices=sorted(PRESETS), help="default: compact")
-    parser.add_argument("--precision", default="fp32", choices=PRECISIONS, help="how weights are stored; default: fp32")
+    parser.add_argument(
+        "--precision",
+        default="fp32",
+        choices=PRECISIONS,
+        help="how weights are stored; fp16 adds graphs that compute in half precision; default: fp32",
+    )
+    parser.add_argument(
+        "--lines", type=Path, metavar="DIR", help="pictures to measure half precision on; default: lines are drawn"
+    )
     parser.add_argument(
         "--checkpoint",
         type=Path,
@@ -139,13 +191,20 @@ def main(argv: list[str] | None = None) -> int:
     checkpoint = args.checkpoint or shipped_weights(args.preset)
     try:
         out = build_bundle(
-            preset=args.preset, checkpoint=checkpoint, out=args.out, precision=args.precision, seed=args.seed
+            preset=args.preset,
+            checkpoint=checkpoint,
+            out=args.out,
+            precision=args.precision,
+            seed=args.seed,
+            lines=args.lines,
         )
     except TextSRError as error:
         sys.stderr.write(f"export.build: {error}\n")
         return 1
     bundle = Bundle.open(out, verify=False)
     sys.stdout.write(ParityReport.from_json(bundle.manifest["parity"]).table() + "\n\n")
+    if "half" in bundle.manifest:
+        sys.stdout.write(from_json(bundle.manifest["half"]).table() + "\n\n")
     for path in sorted(out.iterdir()):
         sys.stdout.write(f"{path.stat().st_size / 1024:10.1f} KiB  {path.name}\n")
     sys.stdout.write(f"{out / MANIFEST} written: preset {args.preset}, weights in {args.precision}\n")

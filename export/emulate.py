@@ -26,6 +26,8 @@ EVALUATOR = (
 """What bundle.json says of the evaluator."""
 EXACT = ".exact"
 """After the name of a value that is not rounded yet."""
+PART = "#"
+"""In the names of casts, after that of the node whose output they round."""
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -67,7 +69,8 @@ def _rounding(node: NodeProto, types: Mapping[str, int]) -> list[NodeProto]:
         if types.get(name) == HALF:
             made.output[place] = name + EXACT
             for source, target, kind in ((name + EXACT, f"{name}.16", HALF), (f"{name}.16", name, FLOAT)):
-                nodes.append(helper.make_node("Cast", [source], [target], name=f"{node.name}.to{kind}", to=kind))
+                called = f"{node.name}{PART}{place}.{kind}"
+                nodes.append(helper.make_node("Cast", [source], [target], name=called, to=kind))
     return nodes
 
 

@@ -24,14 +24,14 @@ class Work:
     total: int
 
 
-def one_line(model: ModelProto, inputs: Arrays) -> dict[str, NDArray[Any]]:
-    """The first line of a graph's inputs: those whose first axis is the batch, B, cut to one entry."""
+def one_line(model: ModelProto, inputs: Arrays, place: int = 0) -> dict[str, NDArray[Any]]:
+    """One line of a graph's inputs: those whose first axis is the batch, B, cut to the entry ``place``."""
     batched = {
         value.name
         for value in model.graph.input
         if [dim.dim_param for dim in value.type.tensor_type.shape.dim[:1]] == ["B"]
     }
-    return {name: value[:1] if name in batched else value for name, value in inputs.items()}
+    return {name: value[place : place + 1] if name in batched else value for name, value in inputs.items()}
 
 
 def observed_shapes(model: ModelProto, inputs: Arrays, weights: Arrays) -> dict[str, tuple[int, ...]]:

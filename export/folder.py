@@ -65,14 +65,16 @@ def replacing(out: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file of the folder but bundle.json, by name, sorted."""
-    found = {}
-    for path in tqdm(sorted(folder.iterdir()), desc="hash", unit="file", disable=None):
-        if path.name != MANIFEST:
-            with path.open("rb") as stream:
-                found[path.name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return found
+    bar = tqdm(sorted(folder.iterdir()), desc="hash", unit="file", disable=None)
+    return {path.name: digest(path) for path in bar if path.name != MANIFEST}
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:

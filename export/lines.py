@@ -9,7 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from export.recording import Material
+from export.source import Source
 from runtime.bundle import Bundle
+from runtime.executors.onnxruntime import OrtExecutor
 from runtime.restorer import open_reader
 from textsr.alphabet import Alphabet
 from textsr.atlas import SIZE, load_atlas
@@ -20,12 +23,17 @@ from textsr.fit import fit_line
 from textsr.images import load_image
 from textsr.inputs import collect
 from textsr.linetext import LineText
-from textsr.loop import Executor, LineBatch
+from textsr.loop import LineBatch
 from textsr.noise import image_key
 from textsr.reading import LineReading, is_wide
 
 TEXTS = ("地铁2号线 人民广场站", "Opening hours 9:30-18:00", "上海市黄浦区南京东路328号", "SALE 50% off today")
 """What the drawn lines read: Chinese and Latin, dense and sparse; the lines are drawn in this order."""
+STEPS: dict[str, int | None] = {"paper": 1}
+"""Steps of the loop to measure on, by preset; all where it has no entry. A step of `paper` takes half a minute."""
+LINES: dict[str, int] = {"paper": 1}
+"""Lines to draw, by preset; `DEFAULT_LINES` where it has no entry."""
+DEFAULT_LINES = 2
 _LOOKS = (((250, 246, 235), (25, 25, 40)), ((20, 60, 120), (240, 240, 240)), ((200, 30, 30), (255, 225, 80)))
 """Colours of paper and ink."""
 
@@ -49,15 +57,18 @@ def draw(text: str, alphabet: Alphabet, seed: int) -> NDArray[np.uint8]:
     return np.clip(noisy, 0, 255).astype(np.uint8)
 
 
-def drawn_lines(preset: Preset, alphabet: Alphabet, count: int) -> LineBatch:
-    """The first ``count`` of `TEXTS` as the loop takes them, each with its text."""
-    images = [draw(text, alphabet, seed) for seed, text in enumerate(TEXTS[:count])]
-    readings = [LineText(text).reading(image) for text, image in zip(TEXTS, images, strict=False)]
-    return _batch(images, readings, preset, alphabet)
+def drawn(source: Source) -> Material:
+    """The first of `TEXTS`, each with its text."""
+    preset, texts = source.model.preset, TEXTS[: LINES.get(source.model.preset.name, DEFAULT_LINES)]
+    images = [draw(text, source.alphabet, seed) for seed, text in enumerate(texts)]
+    readings = [LineText(text).reading(image) for text, image in zip(texts, images, strict=True)]
+    told = {"source": "drawn from the shipped glyph atlas, shaded, blurred, with noise", "texts": list(texts)}
+    lines = _batch(images, readings, preset, source.alphabet)
+    return Material(lines, told, STEPS.get(preset.name), source.symbols)
 
 
-def folder_lines(folder: Path, bundle: Bundle, executor: Executor) -> LineBatch:
-    """The pictures of a folder as the loop takes them, read by the bundle's recogniser where it is installed.
+def pictures(folder: Path, bundle: Bundle, source: Source) -> Material:
+    """The pictures of a folder, read by the bundle's recogniser where it is installed.
 
     :raises InputError: there is no picture, or one cannot be read.
     """
@@ -65,9 +76,16 @@ def folder_lines(folder: Path, bundle: Bundle, executor: Executor) -> LineBatch:
     if not found.items:
         raise InputError(f"{folder}: holds no pictures to measure on")
     images = [load_image(item.path) for item in found.items]
-    reader = open_reader(bundle, executor)
+    reader = open_reader(bundle, OrtExecutor(bundle, "cpu"))
     readings: Sequence[LineReading | None] = reader.read(images) if reader else [None] * len(images)
-    return _batch(images, readings, bundle.preset, bundle.alphabet)
+    told = {
+        "source": "pictures of a folder",
+        "files": [item.path.name for item in found.items],
+        "sha256": [image_key(image).hex() for image in images],
+        "texts": [reading.text if reading else "" for reading in readings],
+    }
+    lines = _batch(images, readings, source.model.preset, source.alphabet)
+    return Material(lines, told, STEPS.get(bundle.preset.name), source.symbols)
 
 
 def _batch(

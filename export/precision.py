@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import isfinite
 
 import numpy as np
 from tqdm import tqdm
 
 from export.emulate import EVALUATOR, PlainExecutor, emulated
-from export.half import FLOAT, HALF, element_types
+from export.half import FLOAT, HALF, MOVES, element_types
 from export.halfreport import Budget, GraphEvidence, HalfReport, ImageEvidence
-from export.recording import Guard, Material, Recording, Weights, record_reference, run_loop
+from export.recording import Guard, Material, Recording, Weights, run_loop
 from export.report import count_flips, psnr, relative_error
-from export.search import Found, Search
+from export.search import Found, Search, floats
 from export.trace import TracedGraph
+from runtime.bundle import Bundle
+from runtime.executors.onnxruntime import OrtExecutor
 from textsr.config import Preset
 from textsr.describe import Cost
+from textsr.errors import EngineError
 
 ROUNDS = 4
 """Times that the graphs' own budget is set, half as large each time, until the image keeps its own."""
@@ -29,16 +33,17 @@ def find_half(
     traced: Mapping[str, TracedGraph],
     weights: Weights,
     material: Material,
+    recording: Recording,
     budget: Budget | None = None,
 ) -> tuple[dict[str, TracedGraph], HalfReport]:
     """The typed half graphs of a preset, and their evidence.
 
     :param traced: the float32 graphs, weights as inputs.
     :param weights: a graph's weights by name, rounded to half precision already (`export.recording.WeightsFile`).
+    :param recording: of the float32 graphs on ``material`` (`export.recording.record_reference`).
     :raises EngineError: a value is not finite or an image is black, naming graph and node; or a budget cannot be kept.
     """
     budget = budget or Budget()
-    recording = record_reference(preset, traced, weights, material)
     searches = {name: Search(traced[name], recording.calls[name], weights) for name in traced}
     found, images = _settle(preset, searches, recording, weights, material, budget)
     graphs = {name: _evidence(found[name], len(recording.calls[name])) for name in found}
@@ -53,6 +58,25 @@ def find_half(
     )
     report.require()
     return {name: entry.graph.graph for name, entry in found.items()}, report
+
+
+def checked_on_cpu(bundle: Bundle, recording: Recording, report: HalfReport) -> HalfReport:
+    """The report with the errors of the bundle's half graphs as files, on ONNX Runtime's CPU, on recorded inputs.
+
+    Its kernels round less than the emulation, so this proves files and weights, not ranges.
+
+    :raises EngineError: a graph cannot be loaded or run, or its error is beyond the budget.
+    """
+    half, graphs = bundle.in_half(), dict(report.graphs)
+    for name in tqdm(graphs, desc="half on the CPU", unit="graph", disable=None):
+        executor, error = OrtExecutor(half, "cpu"), 0.0  # an executor each: one graph's weights at a time
+        for call in (recording.calls[name][0], recording.calls[name][-1]):
+            found = executor.run(name, call.inputs)
+            error = max(error, *(relative_error(value, found[key]) for key, value in floats(call.outputs).items()))
+        if not error <= report.budget.error:
+            raise EngineError(f"graph {name} in half precision, as written: error {error:.3g} on {executor.name}")
+        graphs[name] = replace(graphs[name], on_cpu=error)
+    return replace(report, graphs=graphs)
 
 
 def _settle(
@@ -98,6 +122,7 @@ def _images(
 def _evidence(found: Found, runs: int) -> GraphEvidence:
     model = found.graph.graph.model
     types = element_types(model)
+    moves = {node.name for node in model.graph.node if node.op_type in MOVES}  # they repeat what they read
     halves = {name for name, kind in types.items() if kind == HALF}
     kinds = [{types.get(name) for name in (*node.input, *node.output)} for node in model.graph.node]
     casts = sum(node.op_type == "Cast" for node in model.graph.node)
@@ -109,7 +134,7 @@ def _evidence(found: Found, runs: int) -> GraphEvidence:
         alone={name: _number(error) for name, error in found.alone.items()},
         tried=found.tried,
         runs=runs,
-        largest=tuple(entry for entry in found.ranges if entry.tensor in halves)[:LISTED],
+        largest=tuple(entry for entry in found.ranges if entry.tensor in halves and entry.node not in moves)[:LISTED],
         macs=found.macs,
         nodes={
             "half": len(found.graph.half),

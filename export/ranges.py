@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from export.emulate import Arrays, open_plain, run_plain
+from export.emulate import PART, Arrays, open_plain, run_plain
 from export.half import FLOAT, element_types
 
 HIGHEST, LOWEST, TOTAL = ".highest", ".lowest", ".total"
@@ -91,13 +91,17 @@ def find_constant(model: ModelProto, output: str, inputs: Arrays, weights: Array
     flat = {name for name in values if found[name + HIGHEST] == found[name + LOWEST]}
     if output not in flat:
         return None
-    nodes = {name: node for node in model.graph.node for name in node.output}
-    place = output
-    while nodes[place].input and nodes[place].input[0] in flat:  # the first input is the one that is worked on
-        place = nodes[place].input[0]
-    return Fault(nodes[place].name, f"the same value everywhere ({float(found[place + HIGHEST]):g})")
+    nodes, place = {name: node for node in model.graph.node for name in node.output}, output
+    before = output
+    while before in nodes and nodes[before].input:
+        before = nodes[before].input[0]  # the first input is the one that is worked on
+        if before in flat:
+            place = before
+        elif before in values:
+            break  # else it is a value in half precision between two casts
+    return Fault(nodes[place].name.partition(PART)[0], f"the same value everywhere ({float(found[place + HIGHEST]):g})")
 
 
 def _makers(model: ModelProto, values: Sequence[str]) -> Mapping[str, str]:
     wanted = set(values)
-    return {name: node.name for node in model.graph.node for name in node.output if name in wanted}
+    return {name: node.name.partition(PART)[0] for node in model.graph.node for name in node.output if name in wanted}

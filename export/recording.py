@@ -13,6 +13,7 @@ from safetensors import safe_open
 from tqdm import tqdm
 
 from export.emulate import Arrays, PlainExecutor, emulated
+from export.flops import one_line
 from export.ranges import find_constant, find_fault
 from export.search import Call, Found
 from export.trace import TracedGraph
@@ -91,13 +92,14 @@ class Guard:
         if graph == "vqgan_decoder":
             self.latent = inputs["z_0"]
         picture = outputs.get(PICTURES.get(graph, ""))
-        black = picture is not None and any(line.max() == line.min() for line in picture)
+        lines = [] if picture is None else list(picture)
+        black = [place for place, line in enumerate(lines) if line.max() == line.min()]
         if not black and all(np.isfinite(value).all() for value in outputs.values()):
             return
         model, weights = emulated(self._found[graph].graph.graph.model), self._weights(graph)
         fault = find_fault(model, inputs, weights)
         if fault is None and black:
-            fault = find_constant(model, PICTURES[graph], inputs, weights)
+            fault = find_constant(model, PICTURES[graph], one_line(model, inputs, black[0]), weights)
         where = f"graph {graph}, node {fault.node}: {fault.what}" if fault else f"graph {graph}: a black line"
         raise EngineError(f"{where} in half precision" + (f", step {step}" if step >= 0 else ""))
 

@@ -17,6 +17,7 @@ from onnx import TensorProto
 from safetensors.numpy import load_file
 
 import export.build
+import export.lines
 from export.build import GRAPH_LIMIT, build_bundle, main, write_graphs
 from export.parity import measure
 from export.trace import TracedGraph, trace
@@ -47,6 +48,8 @@ def half_bundle(traced: Traced, tmp_path_factory: pytest.TempPathFactory) -> Pat
     out = tmp_path_factory.mktemp("half") / "bundle"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export.build, "measure", partial(measure, steps=2))
+        patch.setitem(export.lines.STEPS, "tiny", 2)
+        patch.setitem(export.lines.LINES, "tiny", 1)
         return build_bundle(preset="tiny", checkpoint=None, out=out, precision="fp16", traced=traced)
 
 
