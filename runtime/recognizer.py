@@ -16,7 +16,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.executors.onnxruntime import choose_device, open_session
 from textsr.errors import BundleError, EngineError, InputError
 from textsr.reading import LineReading
 from textsr.resize import bilinear_resize
@@ -60,6 +59,8 @@ class PPOCRReader:
         self, model: Path | None = None, *, device: str = "cpu", threads: int | None = None, batch_size: int = 8
     ) -> None:
         """Raises InputError when rapidocr is not installed, BundleError when its model has no list of characters."""
+        from runtime.executors.onnxruntime import choose_device, open_session  # so that runtime.doctor can do without
+
         path = model or find_model()
         if path is None:
             raise InputError(f"{MODEL} was not found: install the recogniser with the extra [ocr] (rapidocr 3.10)")
