@@ -1,172 +1,175 @@
-"""Seconds a line, by graph and in total, on this machine's executor: ``python -m benchmarks.latency``.
+"""The paper's Table 3 in one run, ours and DiffTSR in turn on this machine: ``python -m benchmarks.latency``.
 
-With ``--baseline N`` the DiffTSR baseline runs N of its 200 steps in turn with our lines (`benchmarks.difftsr`, full
-size, random weights); what 200 would take is extrapolated, and said to be. Without, only the ratio of FLOP is told,
-from DiffTSR's published modules (120.2 TFLOP for 200 steps).
+Writes benchmarks/results/latency-<device>.json after every turn (``--resume`` goes on from there), and from it a
+table (.md) and a plot (.png). ``--readme`` puts the tables of all results into the README, ``--check`` tells which
+of the speeds asked for were reached. DiffTSR has random weights: its cost does not depend on them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import platform
+import os
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
-from benchmarks import flops, testset
-from benchmarks.difftsr import SIZES
-from benchmarks.difftsr.timing import BaselineClock, Round, record, report
-from runtime import Restorer
-from textsr.errors import TextSRError
-from textsr.loop import Executor
+from benchmarks.difftsr.networks import SIZES
+from benchmarks.speed import apart, checks, machine, show, turns
+from benchmarks.speed.lines import sample_lines
+from benchmarks.speed.peak import Peak
+from benchmarks.speed.plan import Case, Choices, plan
+from benchmarks.speed.record import RESULTS, Record, all_results, read
+from benchmarks.speed.systems import Sources, opener
+from runtime.executors.device import Device
+from textsr.errors import DeviceError, InputError, TextSRError
 
-READING, REST = "recognizer (reading)", "the rest (fitting, loop, transfers, cutting back)"
-
-
-class TimedExecutor:
-    """An executor that adds up the seconds of each graph, its results waited for."""
-
-    def __init__(self, inner: Executor) -> None:
-        self._inner, self.name = inner, inner.name
-        self.seconds: dict[str, float] = {}
-
-    def put(self, array: NDArray[Any]) -> Any:
-        """As the inner one."""
-        return self._inner.put(array)
-
-    def get(self, handle: Any) -> NDArray[Any]:
-        """As the inner one."""
-        return self._inner.get(handle)
-
-    def run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """As the inner one, timed. On a GPU reading one result back is what waits for the graph."""
-        begin = time.perf_counter()
-        outputs = self._inner.run(graph, inputs)
-        if "cpu" not in self.name.lower():
-            self._inner.get(next(iter(outputs.values())))
-        self.seconds[graph] = self.seconds.get(graph, 0.0) + time.perf_counter() - begin
-        return outputs
-
-
-def sample_lines(folder: Path, count: int) -> list[NDArray[np.uint8]]:
-    """Lines of the test set, or noise of a line's size where it is not made: speed does not depend on the content."""
-    if (folder / "lines.tsv").exists():
-        lines = [line.lr for line in testset.read(folder, count)]
-    else:
-        rng = np.random.default_rng(0)
-        lines = [rng.integers(0, 256, (32, 128, 3), dtype=np.uint8) for _ in range(count)]
-    return [lines[place % len(lines)] for place in range(count)]
-
-
-def measure(
-    restorer: Restorer,
-    lines: Sequence[NDArray[np.uint8]],
-    rounds: int,
-    steps: int | None,
-    batch_size: int,
-    baseline: BaselineClock | None = None,
-) -> tuple[NDArray[np.float64], dict[str, float], list[Round]]:
-    """Seconds a line of each round (rounds,), and seconds a line by part in the round of median time.
-
-    The first call, which is not counted, warms up. Where there is a ``baseline``, it runs a line in each round too.
-    """
-    plain = restorer.executor
-    restorer(lines[:batch_size], steps=steps, batch_size=batch_size)
-    found: list[tuple[float, dict[str, float]]] = []
-    theirs: list[Round] = []
-    for _ in tqdm(range(rounds), desc="latency", unit="round"):
-        begin = time.perf_counter()
-        restorer(lines, steps=steps, batch_size=batch_size)
-        total = (time.perf_counter() - begin) / len(lines)
-        timed = TimedExecutor(plain)
-        restorer.executor = timed
-        begin = time.perf_counter()
-        results = restorer(lines, steps=steps, batch_size=batch_size)
-        whole = (time.perf_counter() - begin) / len(lines)
-        restorer.executor = plain
-        parts = {graph: seconds / len(lines) for graph, seconds in timed.seconds.items()}
-        parts[READING] = float(np.mean([result.timings.get("read", 0.0) for result in results]))
-        parts[REST] = max(0.0, whole - sum(parts.values()))
-        found.append((total, parts))
-        if baseline is not None:
-            theirs.append(baseline())
-    found.sort(key=lambda item: item[0])
-    return np.array([total for total, _ in found]), found[len(found) // 2][1], theirs
-
-
-def table(
-    restorer: Restorer, totals: NDArray[np.float64], parts: Mapping[str, float], cost: flops.Cost, steps: int
-) -> str:
-    """Markdown."""
-    rows = ["| part | s a line | share | GFLOP a line | GFLOP/s |", "|---|---|---|---|---|"]
-    whole = sum(parts.values())
-    for name, seconds in parts.items():
-        reading = name == READING
-        graphs = [graph for graph in cost.gflop if graph == name or (reading and graph.startswith("recognizer"))]
-        gflop = sum(cost.gflop[graph] * cost.calls(graph, steps) for graph in graphs)
-        speed = f"{gflop / seconds:.0f}" if gflop and seconds else "-"
-        rows.append(f"| {name} | {seconds:.4f} | {seconds / whole:.1%} | {gflop:.2f} | {speed} |")
-    median, gflop = float(np.median(totals)), cost.line(steps)
-    rows.append(f"| a line, untimed parts | {median:.4f} | | {gflop:.2f} | {gflop / median:.0f} |")
-    baseline = flops.difftsr_tflop()
-    rows += [
-        "",
-        f"{restorer.executor.name} on {platform.processor() or platform.machine()}, {steps} steps: median {median:.3f} "
-        f"s a line, {totals.min():.3f} to {totals.max():.3f} over {len(totals)} rounds.",
-        f"DiffTSR costs {baseline:.1f} TFLOP a line at {flops.DIFFTSR_STEPS} steps, {baseline * 1000 / gflop:,.0f} "
-        "times as many: a ratio of FLOP, not of seconds (--baseline N times it).",
-    ]
-    return "\n".join(rows)
+TESTSET = Path(__file__).resolve().parents[1] / ".cache" / "testset"
+"""Where `benchmarks.testset` puts it."""
+LINES = {"cpu": 12, "cuda": 100}
+ROUNDS = 3
+MISSED = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; 1 with a message when something is missing."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=__doc__.split("\n")[0])
-    parser.add_argument("--bundle", default="compact", help="name or folder of the bundle (default: compact)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument("--executor", default="onnxruntime", help="onnxruntime or torch")
-    parser.add_argument("--lines", type=int, default=4, help="lines a round (default: 4)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds; the median counts (default: 5)")
-    parser.add_argument("--batch-size", type=int, default=1, help="lines at a time (default: 1)")
-    parser.add_argument("--steps", type=int, default=None, help="residual-shift steps (default: all)")
-    parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: the executor's choice)")
-    parser.add_argument("--testset", type=Path, default=testset.FOLDER, help="where lines are taken from")
-    parser.add_argument("--baseline", type=int, default=0, metavar="N", help="time N steps of DiffTSR (default: none)")
-    parser.add_argument("--size", choices=list(SIZES), default="full", help="of the baseline; small is for tests")
-    parser.add_argument("--json", type=Path, default=None, help="file to write the figures to")
-    options = parser.parse_args(arguments)
+    """The command; 1 with a message when something is missing, 3 when ``--check`` finds a speed not reached."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(words)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        restorer = Restorer.open(options.bundle, options.device, executor=options.executor, threads=options.threads)
-        lines = sample_lines(options.testset, options.lines)
-        baseline = None
-        if options.baseline:
-            device = restorer.executor.name.partition(":")[2]
-            baseline = BaselineClock(options.baseline, options.size, device, options.threads)
-        rounds, batch_size = max(1, options.rounds), max(1, options.batch_size)
-        totals, parts, theirs = measure(restorer, lines, rounds, options.steps, batch_size, baseline)
-        cost = flops.measure(restorer.preset)
+        if options.readme or options.check:
+            return _told(options)
+        with logging_redirect_tqdm():
+            return _measured(options, words)
     except TextSRError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    steps = options.steps or restorer.preset.schedule.steps
-    sys.stdout.write(table(restorer, totals, parts, cost, steps) + "\n")
-    if baseline is not None:
-        sys.stdout.write("\n" + report(baseline, theirs, float(np.median(totals)), cost.line(steps)) + "\n")
-    if options.json:
-        data = {"executor": restorer.executor.name, "steps": steps, "seconds": totals.tolist(), "parts": parts,
-                "gflop": cost.line(steps), "batch_size": options.batch_size,
-                "baseline": None if baseline is None else record(baseline, theirs)}  # fmt: skip
-        options.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--bundle", default="compact", help="name or folder of a bundle of compact (default: the shipped one)")
+    add("--paper-bundle", type=Path, default=None, metavar="DIR", help="a bundle of paper, for other executors")
+    add("--rounds", type=int, default=ROUNDS, help=f"rounds that the rows take turns in (default: {ROUNDS})")
+    add("--lines", type=int, default=None, help="lines of a row in all rounds (default: 12 on a CPU, 100 on a GPU)")
+    add("--threads", type=int, default=None, help="CPU threads (default: the libraries' choice)")
+    add("--difftsr-steps", type=int, default=None, metavar="N", help="time N of 200 (default: 2 on a CPU, else all)")
+    add("--size", choices=list(SIZES), default="full", help="of DiffTSR; small is for tests")
+    add("--only", default="", metavar="TEXT", help="only rows whose label holds this, to try something out")
+    add("--no-memory", action="store_true", help="leave out start-up and memory, which take a process each")
+    add("--testset", type=Path, default=TESTSET, help="where lines are taken from; noise where it is not made")
+    add("--out", type=Path, default=None, help="the JSON to write (default: below benchmarks/results/)")
+    add("--resume", action="store_true", help="go on with the JSON's run")
+    add("--plan", action="store_true", help="print the rows and measure nothing")
+    add("--check", action="store_true", help="print which speeds the results reach; measures nothing")
+    add("--readme", action="store_true", help="put the tables of the results into the README; measures nothing")
+    return parser
+
+
+def _told(options: argparse.Namespace) -> int:
+    results = all_results() if options.out is None else [read(options.out)]
+    if options.readme:
+        made = show.put_into(show.README.read_text(encoding="utf-8"), results)
+        show.README.write_text(made, encoding="utf-8")
+    if not options.check:
+        return 0
+    if not results:
+        raise InputError("no results: measure first (python -m benchmarks.latency)")
+    found = [(data["device"]["name"], bar) for data in results for bar in checks.bars(data)]
+    sys.stdout.writelines(f"{name}: {bar}\n" for name, bar in found)
+    return MISSED if any(bar.met is False for _, bar in found) else 0
+
+
+def _device(name: str) -> str:
+    """cpu, cuda or cuda:N as torch finds it."""
+    wanted = Device.parse(name)
+    if wanted.kind == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted.kind == "cuda" and wanted.index >= torch.cuda.device_count():
+        raise DeviceError(f"device {name}: torch {torch.__version__} finds no such CUDA device; use --device cpu")
+    return str(wanted)
+
+
+def _measured(options: argparse.Namespace, words: Sequence[str]) -> int:
+    device = _device(options.device)
+    cases = [
+        case
+        for case in plan(Choices(device, options.paper_bundle is not None, options.difftsr_steps, options.size))
+        if options.only in case.label
+    ]
+    if options.plan:
+        sys.stdout.writelines(f"{case.label}{f'  [{case.reason}]' if case.reason else ''}\n" for case in cases)
+        return 0
+    amount = turns.Amount(_at_least_1(options.rounds, "--rounds"), _lines(options, device))
+    bundles = {"compact": str(options.bundle)}
+    if options.paper_bundle is not None:
+        bundles["paper"] = str(options.paper_bundle)
+    sources = Sources(bundles, options.size, options.threads)
+    if options.threads is not None:
+        torch.set_num_threads(_at_least_1(options.threads, "--threads"))
+    record = _record(options, words, device, cases, amount)
+    path = options.out or RESULTS / f"latency-{machine.slug(record.about['device']['name'])}.json"
+    if options.resume:
+        record.resume(path)
+    if not options.no_memory:
+        _apart(record, sources, path)
+    lines = sample_lines(options.testset, amount.lines)
+    peak = Peak(device)
+
+    def rates() -> dict[str, float]:
+        record.about["conditions"]["load"].append(os.getloadavg()[0])
+        return peak()
+
+    turns.run(record, opener(sources), rates, lines, amount, lambda: record.save(path))
+    record.save(path)
+    data = record.data()
+    path.with_suffix(".md").write_text(show.table(data), encoding="utf-8")
+    show.plot(data, path.with_suffix(".png"))
+    sys.stdout.write(show.table(data))
     return 0
+
+
+def _lines(options: argparse.Namespace, device: str) -> int:
+    return LINES[device.partition(":")[0]] if options.lines is None else _at_least_1(options.lines, "--lines")
+
+
+def _at_least_1(value: int, option: str) -> int:
+    if value < 1:
+        raise InputError(f"{option} {value}: must be at least 1")
+    return value
+
+
+def _record(
+    options: argparse.Namespace, words: Sequence[str], device: str, cases: Sequence[Case], amount: turns.Amount
+) -> Record:
+    made = (options.testset / "lines.tsv").exists()
+    conditions: dict[str, object] = {
+        "rounds": amount.rounds, "lines": amount.lines, "lines_are": "of the test set" if made else "noise",
+        "threads": torch.get_num_threads(), "tf32": machine.tf32(), "load": [],
+    }  # fmt: skip
+    about = {
+        "command": machine.command(words), "commit": machine.commit(), "versions": machine.versions(),
+        "device": machine.device(device), "conditions": conditions,
+    }  # fmt: skip
+    return Record(about, cases)
+
+
+def _apart(record: Record, sources: Sources, path: Path) -> None:
+    """Start-up and memory, before this process holds any of the systems."""
+    found: dict[tuple[object, ...], dict[str, object]] = {}
+    cases = [case for case in record.cases if not case.reason and not record.of(case).apart]
+    for case in tqdm(cases, desc="start-up and memory", unit="row"):
+        if apart.key(case) not in found:
+            found[apart.key(case)] = apart.measure(case, asdict(sources))
+        record.of(case).apart = found[apart.key(case)]
+        record.save(path)
 
 
 if __name__ == "__main__":

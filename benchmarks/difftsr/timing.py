@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +14,9 @@ from benchmarks.difftsr.model import DiffTSR
 from benchmarks.difftsr.networks import SIZES
 from benchmarks.difftsr.sampler import Options, restore
 from textsr.errors import InputError
+
+KEY = b"latency"
+"""Of the line's noise."""
 
 
 @dataclass(frozen=True)
@@ -37,24 +38,35 @@ class Round:
 
 
 class BaselineClock:
-    """DiffTSR ready to be timed: one line at a time in float32, its text kept as read (given), as in the release."""
+    """DiffTSR ready to be timed: one line at a time, its text kept as read (given) as in the release, or drawn anew."""
 
-    def __init__(self, steps: int, size: str = "full", device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        steps: int,
+        size: str = "full",
+        device: str = "cpu",
+        threads: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         """Makes random weights and warms up with one step. Raises InputError for a number of steps outside 1..1000."""
         if size not in SIZES:
             raise InputError(f"unknown size {size!r}: choose one of {', '.join(SIZES)}")
         self.options, self.size = Options(steps), size
         if threads is not None:
             torch.set_num_threads(threads)
-        self.model = DiffTSR.random(0, SIZES[size], device=device, transocr=False)
+        self.model = DiffTSR.random(0, SIZES[size], device=device, dtype=dtype, transocr=False)
         preset, rng = self.model.preset, np.random.default_rng(0)
-        self._image = rng.random((1, 3, preset.height, preset.width), np.float32)
-        self._tokens = rng.integers(0, preset.symbols, (1, preset.max_chars))
-        self._time(Options(1))
+        self.image = rng.random((1, 3, preset.height, preset.width), np.float32)
+        self.tokens = rng.integers(0, preset.symbols, (1, preset.max_chars))
+        self.line(1)
 
     def __call__(self) -> Round:
         """One line."""
         return self._time(self.options)
+
+    def line(self, steps: int, text_diffusion: bool = False) -> Round:
+        """One line of other ``steps``, or with the text diffusion, whose seconds count among a step's."""
+        return self._time(Options(steps, text_diffusion=text_diffusion))
 
     def _time(self, options: Options) -> Round:
         seconds: dict[str, list[float]] = {}
@@ -68,54 +80,5 @@ class BaselineClock:
             seconds.setdefault(part, []).append(now - last)
             last = now
 
-        restore(self.model, self._image, self._tokens, [b"latency"], options, progress=True, mark=mark)
+        restore(self.model, self.image, self.tokens, [KEY], options, progress=True, mark=mark)
         return Round(seconds["encode"][0], np.array(seconds["step"]), seconds["decode"][0])
-
-
-def report(clock: BaselineClock, rounds: Sequence[Round], ours: float, gflop: float) -> str:
-    """What was measured, what is extrapolated from it, and how our line compares. Markdown.
-
-    :param ours: seconds a line of the restorer, in the same run.
-    :param gflop: of that line.
-    """
-    totals, each = [one.total for one in rounds], np.concatenate([one.steps for one in rounds])
-    count, whole = clock.options.steps, flops.DIFFTSR_STEPS
-    parameters = sum(p.numel() for net in (clock.model.idm, clock.model.vae, clock.model.mom) for p in net.parameters())
-    all_steps = [one.extrapolated(whole) for one in rounds]
-    seconds, source = float(np.median(all_steps)), f"extrapolated from {count} steps"
-    if count == whole:
-        all_steps, seconds, source = totals, float(np.median(totals)), "measured"
-    rows = [
-        f"DiffTSR ({clock.size} size, random weights, torch:{clock.model.device}, float32, one line at a time, text",
-        f"kept, {parameters:,} parameters at work), its recogniser not counted; medians:",
-        "",
-        "| part | seconds | from | to | |",
-        "|---|---|---|---|---|",
-        _row("encode", [one.encode for one in rounds], "measured"),
-        _row("a DDIM step", each, "measured"),
-        _row("decode", [one.decode for one in rounds], "measured"),
-        _row(f"a line, {count} steps", totals, "measured"),
-        _row(f"a line, {whole} steps", all_steps, source),
-        "",
-        f"Ours / DiffTSR at {whole} steps: {ours / seconds:.2e} in seconds ({source}), 1 / {seconds / ours:,.1f}",
-    ]
-    if clock.size == "full":
-        share = gflop / 1000 / flops.difftsr_tflop()
-        rows[-1] += f"; {share:.2e} in FLOP, 1 / {1 / share:,.1f}."
-    else:
-        rows[-1] += ". The small size is for trying the command out: it says nothing about DiffTSR."
-    return "\n".join(rows)
-
-
-def _row(part: str, seconds: Sequence[float] | NDArray[np.float64], source: str) -> str:
-    return f"| {part} | {np.median(seconds):.3f} | {np.min(seconds):.3f} | {np.max(seconds):.3f} | {source} |"
-
-
-def record(clock: BaselineClock, rounds: Sequence[Round]) -> dict[str, Any]:
-    """The figures for JSON, each round's."""
-    return {
-        "size": clock.size, "device": str(clock.model.device), "steps": clock.options.steps,
-        "encode": [one.encode for one in rounds], "step": [one.steps.tolist() for one in rounds],
-        "decode": [one.decode for one in rounds],
-        f"extrapolated_to_{flops.DIFFTSR_STEPS}_steps": [one.extrapolated() for one in rounds],
-    }  # fmt: skip

@@ -1,12 +1,10 @@
-"""The recogniser's share of a line's cost, and the clock of the latency command."""
+"""The recogniser's share of a line's cost."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from benchmarks import flops
-from benchmarks.latency import TimedExecutor, sample_lines
 from textsr import describe
 from textsr.config import preset
 
@@ -26,32 +24,3 @@ def test_a_preset_with_a_recogniser_of_its_own() -> None:
     cost = flops.measure(preset("tiny"))
     assert cost == describe.measure(preset("tiny"))
     assert cost.line(2) - cost.line(1) == pytest.approx(cost.gflop["unet_step"])
-
-
-class _Echo:
-    name = "echo:cpu"
-
-    def put(self, array: object) -> object:
-        return array
-
-    def get(self, handle: object) -> object:
-        return handle
-
-    def run(self, graph: str, inputs: object) -> dict[str, object]:
-        return {"y": graph}
-
-
-def test_timed_executor() -> None:
-    timed = TimedExecutor(_Echo())  # type: ignore[arg-type]
-    assert timed.run("a", {}) == {"y": "a"}
-    timed.run("a", {})
-    timed.run("b", {})
-    assert set(timed.seconds) == {"a", "b"}
-    assert timed.get(timed.put(np.zeros(1))) is not None
-
-
-def test_lines_without_a_test_set(tmp_path: object) -> None:
-    from pathlib import Path
-
-    lines = sample_lines(Path(str(tmp_path)) / "none", 3)
-    assert [line.shape for line in lines] == [(32, 128, 3)] * 3

@@ -1,8 +1,7 @@
-"""``python -m benchmarks.difftsr`` on a few pictures, with random weights and with files; and timing the baseline."""
+"""``python -m benchmarks.difftsr`` on a few pictures, with random weights and with files."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import flops, latency
 from benchmarks.difftsr import SMALL, DiffTSR
 from benchmarks.difftsr.__main__ import main
 from benchmarks.difftsr.lines import baseline_alphabet, from_network, open_reader, stretched, to_network, tokens_of
-from benchmarks.difftsr.timing import BaselineClock, Round, report
 from textsr.alphabet import Alphabet
 from textsr.errors import InputError
 
@@ -152,35 +149,3 @@ def test_pictures_and_texts() -> None:
     assert set(tokens[3]) == {6735}
     with pytest.raises(InputError, match="without TransOCR"):
         open_reader(DiffTSR.random(0, SMALL, transocr=False), ["a"])
-
-
-@pytest.mark.slow
-def test_the_latency_command_times_the_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    target = tmp_path / "latency.json"
-    given = ["--lines", "1", "--rounds", "2", "--steps", "1", "--threads", "1", "--testset", str(tmp_path)]
-    assert latency.main([*given, "--baseline", "3", "--size", "small", "--json", str(target)]) == 0
-    said = capsys.readouterr().out
-    assert "| a line, 200 steps |" in said
-    assert "extrapolated from 3 steps" in said
-    assert "says nothing about DiffTSR" in said
-    found = json.loads(target.read_text(encoding="utf-8"))["baseline"]
-    assert (found["size"], found["steps"]) == ("small", 3)
-    assert np.array(found["step"]).shape == (2, 3)
-    assert latency.main([*given, "--baseline", "1001", "--size", "small"]) == 1
-    assert "from 1 to 1000" in capsys.readouterr().err
-
-
-def test_what_is_extrapolated_and_compared() -> None:
-    clock = BaselineClock(3, "small")
-    rounds = [Round(1.0, np.array([2.0, 9.0, 2.0]), 3.0), Round(1.0, np.array([4.0, 4.0, 4.0]), 3.0)]
-    assert rounds[0].total == 17.0
-    assert rounds[0].extrapolated(200) == 404.0
-    assert "| a line, 200 steps | 604.000 | 404.000 | 804.000 | extrapolated from 3 steps |" in report(
-        clock, rounds, 6.04, 1.0
-    )
-    clock.size = "full"
-    said = report(clock, rounds, 6.04, flops.difftsr_tflop() * 10)
-    assert "1.00e-02 in seconds (extrapolated from 3 steps), 1 / 100.0; 1.00e-02 in FLOP, 1 / 100.0." in said
-    measured = BaselineClock(200, "small")
-    whole = [Round(1.0, np.full(200, 0.5), 3.0)]
-    assert "| a line, 200 steps | 104.000 | 104.000 | 104.000 | measured |" in report(measured, whole, 1.0, 1.0)

@@ -1,0 +1,192 @@
+"""Results as Markdown, as a plot, and in the README."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.speed.checks import bars
+from benchmarks.speed.plan import OURS
+from textsr.errors import InputError
+
+BEGIN, END = "<!-- latency:begin -->", "<!-- latency:end -->"
+README = Path(__file__).resolve().parents[2] / "README.md"
+NOTHING = "Not measured yet: `python -m benchmarks.latency` does, and `--readme` puts the table here."
+BUSY = 0.6
+"""Load a core, before a run, from which on its figures are not to be trusted."""
+Row = Mapping[str, Any]
+
+
+def table(data: Mapping[str, Any]) -> str:
+    """All rows with all columns, then what was not measured, the parts of a line, and the bars. Markdown."""
+    rows = data["rows"]
+    head = (
+        "system", "executor", "precision", "batch", "steps", "text", "s a line", "p90", "p99", "samples", "lines/s",
+        "parameters", "GFLOP a line", "of matrix products", "memory", "start-up s", "build s", "times DiffTSR",
+    )  # fmt: skip
+    lines = [heading(data), "", *_markdown(head, [_cells(row) for row in rows if row["seconds_per_line"] is not None])]
+    lines += ["", *notes(data), "", "Not measured:", "", *_reasons(rows), "", "Seconds a line by part:", ""]
+    lines += [*_parts(rows), "", "What is asked:", "", *(f"* {bar}" for bar in bars(data))]
+    return "\n".join(lines) + "\n"
+
+
+def heading(data: Mapping[str, Any]) -> str:
+    """Which machine, which conditions."""
+    device, how = data["device"], data["conditions"]
+    where = device["name"] + (f", {how['threads']} threads" if device["kind"] == "cpu" else "")
+    rates = ", ".join(f"{rate:,.0f} GFLOP/s in {name}" for name, rate in data["matrix_products"]["gflops"].items())
+    return f"**{where}**; its matrix products reach {rates or 'an unmeasured rate'}."
+
+
+def notes(data: Mapping[str, Any]) -> list[str]:
+    """What the figures are."""
+    how = data["conditions"]
+    tf32 = " and ".join(f"{name} {'on' if on else 'off'}" for name, on in how["tf32"].items())
+    lines = [
+        f"Medians over {how['rounds']} rounds in which all rows take turns, with the same {how['lines']} lines "
+        f"({how['lines_are']}). The text is given: no system's recogniser is in it. "
+        "DiffTSR and a preset without bundle have random weights, which cost the same.",
+        "*N of M steps*: N steps were timed and multiplied. Times DiffTSR: as released, without its text diffusion, in "
+        "the same run.",
+    ]
+    if data["device"]["kind"] != "cpu":
+        lines[1] += f" TF32: {tf32}. Seconds by part are of graphs run one by one, each waited for."
+    before = how["load"][0] if how["load"] else 0.0
+    if before > BUSY * data["device"].get("cores", float("inf")):
+        lines.append(
+            f"**The machine was busy with other work** (load {before:.1f} on {data['device']['cores']} cores before "
+            "the run): seconds are too many, and systems suffer from that unevenly."
+        )
+    return lines
+
+
+def steps_of(row: Row) -> str:
+    """ "18", or "2 of 200" where two were timed."""
+    return f"{row['timed_steps']} of {row['steps']}" if row["extrapolated"] else str(row["steps"])
+
+
+def name_of(row: Row) -> str:
+    """What a row's system is called in a table."""
+    if row["system"] == OURS:
+        return f"`{row['preset']}`"
+    return f"{row['system']}{', text diffusion' if row['text_sampler'] == 'categorical' else ''}"
+
+
+def short(data: Mapping[str, Any]) -> str:
+    """The README's part on one device. Markdown."""
+    head = (
+        "system",
+        "executor",
+        "batch",
+        "steps",
+        "text",
+        "s a line",
+        "p90",
+        "GFLOP a line",
+        "memory",
+        "times DiffTSR",
+    )
+    body = [
+        (name_of(row), f"{row['executor']} {row['precision']}", str(row["batch"]), steps_of(row), row["text_sampler"],
+         seconds(row["seconds_per_line"]), seconds(row["p90"]), _number(row["gflop_per_line"]), _memory(row),
+         _times(row))
+        for row in data["rows"] if row["seconds_per_line"] is not None
+    ]  # fmt: skip
+    return "\n".join([heading(data), "", *_markdown(head, body), "", *notes(data)])
+
+
+def readme_part(results: Sequence[Mapping[str, Any]]) -> str:
+    """What stands between the README's marks. Markdown."""
+    parts = []
+    for data in results:
+        missed = [f"* {bar}" for bar in bars(data)]
+        parts.append("\n".join([short(data), "", "What is asked, and found:", "", *missed]))
+    said = "\n\n".join(parts) or NOTHING
+    return f"{BEGIN}\n{said}\n{END}"
+
+
+def put_into(readme: str, results: Sequence[Mapping[str, Any]]) -> str:
+    """The README with its part made anew. Raises InputError where it has no marks."""
+    begin, end = readme.find(BEGIN), readme.find(END)
+    if begin < 0 or end < begin:
+        raise InputError(f"the README has no {BEGIN} and {END}")
+    return readme[:begin] + readme_part(results) + readme[end + len(END) :]
+
+
+def seconds(value: float | None) -> str:
+    """Three significant digits."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}".rstrip(".")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    share, apart = row["share_of_matrix_products"], row["apart"]
+    return (
+        name_of(row), row["executor"], row["precision"], str(row["batch"]), steps_of(row), row["text_sampler"],
+        seconds(row["seconds_per_line"]), seconds(row["p90"]), seconds(row["p99"]), str(row["samples"]),
+        _number(row["lines_per_second"]), _number(row["parameters"]), _number(row["gflop_per_line"]),
+        "" if share is None else f"{share:.0%}", _memory(row), seconds(apart.get("first_batch_seconds")),
+        seconds(apart.get("build_seconds")), _times(row),
+    )  # fmt: skip
+
+
+def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    rows = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return [*rows, *("| " + " | ".join(row) + " |" for row in body)]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _times(row: Row) -> str:
+    times = row["times_difftsr"]
+    return "" if times is None else f"{times:,.0f}" if times >= 10 else f"{times:.2g}"
+
+
+def _memory(row: Row) -> str:
+    size = row["apart"].get("peak_bytes")
+    return "" if size is None else f"{size / 2**30:.1f} GiB"
+
+
+def _reasons(rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        if row["seconds_per_line"] is None:
+            yield f"* {row['label']}: {row['reason'] or 'the run has not come to it'}"
+
+
+def _parts(rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        if row["parts"]:
+            parts = ", ".join(f"{name} {seconds(value)}" for name, value in row["parts"].items())
+            yield f"* {row['label']}: {parts}"
+
+
+def plot(data: Mapping[str, Any], path: Path) -> None:
+    """Seconds a line of the rows at batch 1, logarithmic, as a picture. Needs matplotlib (extra [train])."""
+    from matplotlib.figure import Figure
+
+    rows = [row for row in data["rows"] if row["seconds_per_line"] is not None and row["batch"] == 1][::-1]
+    figure = Figure(figsize=(9, 1.2 + 0.32 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    colours = {"compact": "#2a7f62", "paper": "#3b6fb6"}
+    names = []
+    for place, row in enumerate(rows):
+        value, hatch = row["seconds_per_line"], "///" if row["extrapolated"] else None
+        axes.barh(place, value, color=colours.get(row["preset"], "#b0563b"), hatch=hatch, edgecolor="white")
+        axes.plot([value, row["p90"]], [place, place], color="black", linewidth=1)
+        axes.text(value * 1.05, place + 0.22, seconds(value) + " s", va="center", fontsize=7)
+        name = row["preset"] if row["system"] == OURS else row["system"]
+        text = "" if row["text_sampler"] == "fixed" else ", sampled text"
+        names.append(f"{name}, {row['executor']} {row['precision']}, {steps_of(row)} steps{text}")
+    axes.set_yticks(range(len(rows)), names, fontsize=8)
+    axes.set_xscale("log")
+    axes.margins(x=0.15)
+    axes.set_xlabel("seconds a line (hatched: extrapolated; thin line: to the 90th percentile)", fontsize=8)
+    axes.set_title(data["device"]["name"], fontsize=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
