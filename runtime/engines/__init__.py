@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runtime.engines.cache import EngineCache, default_folder
 from runtime.engines.gpu import GpuFacts, find_gpu
-from runtime.engines.library import MODULES, Library, log_of, open_library
+from runtime.engines.library import MODULES, Library, log_of, open_library, refusal
 from runtime.engines.planning import EnginePlan, PlannedEngine, Settings, Target, plan
 from runtime.engines.preparing import ReadyEngine, keep_kernels, prepare, read_kernels
 from runtime.engines.profiles import BATCHES, profile_for
@@ -31,4 +31,5 @@ __all__ = [
     "prepare",
     "profile_for",
     "read_kernels",
+    "refusal",
 ]

@@ -111,3 +111,23 @@ def log_of(library: Library) -> Any:
             logger.log(level, "%s: %s", library.name, msg.strip())
 
     return Bridge()
+
+
+def refusal(library: Library, data: bytes) -> str:
+    """What TensorRT-RTX has against loading this engine on this machine's GPU; empty where it would load it.
+
+    It reads the engine's header alone, so that a GPU it does not support is named before anything is loaded. TensorRT
+    has no such check: always empty.
+    """
+    if not library.builds_without_gpu:
+        return ""
+    trt = library.module
+    validity, found = trt.Runtime(log_of(library)).get_engine_validity(data)
+    if validity == trt.EngineValidity.VALID:
+        return ""
+    reasons = [name for name, value in trt.EngineInvalidityDiagnostics.__members__.items() if int(value) & int(found)]
+    told = ", ".join(reasons) or "it finds no GPU"
+    if validity == trt.EngineValidity.SUBOPTIMAL:
+        logger.warning("%s: the engine runs on this GPU, but not at its best (%s)", library.name, told)
+        return ""
+    return told

@@ -152,13 +152,12 @@ def graph_file(bundle: Bundle, graph: GraphSpec, precision: str) -> Path:
     """The ONNX file of a graph in this precision. Raises InputError where the bundle lacks it."""
     if precision == "fp32":
         return graph.path
-    half: Path | None = getattr(graph, "half", None)
-    if half is None:
+    if graph.half is None:
         raise InputError(
             f"{bundle.path} has no half-precision graph {graph.name}: build the bundle with "
             "python -m export.build --precision fp16"
         )
-    return half
+    return graph.half
 
 
 def _planned(

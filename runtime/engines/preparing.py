@@ -20,6 +20,8 @@ from textsr.errors import BundleError, EngineError, InputError
 logger = logging.getLogger(__name__)
 
 OnMismatch = Literal["rebuild", "refuse"]
+KERNELS_PATIENCE = 10.0
+"""Seconds that a program which is about to end waits for others to store its kernels."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def read_kernels(wanted: EnginePlan) -> bytes:
 def keep_kernels(wanted: EnginePlan, data: bytes | memoryview) -> None:
     """Store ``IRuntimeCache.serialize()`` of this GPU, so that the next start compiles nothing.
 
-    :raises EngineError: the cache is locked for too long or cannot be trusted.
+    :raises EngineError: the cache is locked for `KERNELS_PATIENCE`, or cannot be trusted.
     """
-    with wanted.cache.lock() as writer:
+    with EngineCache(wanted.cache.folder, patience=KERNELS_PATIENCE).lock() as writer:
         writer.write("kernels", f"{wanted.bundle.preset.name}-{wanted.settings.precision}", kernels_parts(wanted), data)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from runtime.bundle import Bundle, GraphSpec
 from runtime.engines.cache import EngineCache
-from runtime.engines.library import Library
+from runtime.engines.library import Library, refusal
 from runtime.engines.planning import EnginePlan, Settings, Target, plan
 from runtime.engines.preparing import OnMismatch, prepare
+from textsr.errors import EngineError
 
 
 class CachedEngines:
@@ -39,5 +40,12 @@ class CachedEngines:
         return plan(self._bundle, self.settings, self.target, cache=self._cache, graphs=graphs)
 
     def serialized(self, graph: GraphSpec) -> bytes:
-        """The verified bytes of a graph's engine. Raises what `prepare` and `ReadyEngine.read` raise."""
-        return prepare(self.plan([graph.name]), on_mismatch=self._on_mismatch)[graph.name].read()
+        """The verified bytes of a graph's engine.
+
+        :raises EngineError: TensorRT-RTX does not run it on this GPU; and what `prepare` and `ReadyEngine.read` raise.
+        """
+        data = prepare(self.plan([graph.name]), on_mismatch=self._on_mismatch)[graph.name].read()
+        reason = refusal(self.library, data)
+        if reason:
+            raise EngineError(f"{self.library.name} does not run engines on {self.target.gpu or 'no GPU'}: {reason}")
+        return data

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runtime.bundle import Bundle
-from runtime.engines import EngineCache, Library, Settings, Target, open_library, plan, prepare
+from runtime.engines import (
+    CachedEngines,
+    EngineCache,
+    Library,
+    Settings,
+    Target,
+    find_gpu,
+    open_library,
+    plan,
+    prepare,
+    refusal,
+)  # fmt: skip
 from runtime.engines.build import Tuning, build_engine
 from runtime.engines.library import log_of
 from runtime.engines.profiles import profiles
@@ -63,6 +75,29 @@ def test_missing_weights_and_no_graph_are_told(library: Library, tmp_path: Path)
 def test_a_graph_without_its_profile_is_told(library: Library, bundle: Bundle) -> None:
     with pytest.raises(EngineError, match=r"cannot build small\.onnx: .*profile"):
         build_engine(library, bundle.graphs["small"].path, [])
+
+
+def test_the_library_says_whether_it_runs_an_engine(
+    library: Library, bundle: Bundle, cache: EngineCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert refusal(library, b"no engine at all" * 10) == "MALFORMED_ENGINE"
+    assert refusal(Library("tensorrt", "11.4.0", None), b"") == "", "it has no such check"
+    if find_gpu() is None:
+        source = CachedEngines(bundle, None, Target(library, ADA), cache=cache)
+        with pytest.raises(EngineError, match=r"does not run engines on NVIDIA GeForce RTX 4090,8\.9,.*: it finds no"):
+            source.serialized(bundle.graphs["small"])
+        assert source.plan().to_build == (), "it was built all the same"
+    told: list[Any] = [(library.module.EngineValidity.SUBOPTIMAL, 0), (library.module.EngineValidity.INVALID, 2)]
+
+    class Runtime:
+        def __init__(self, log: Any) -> None:
+            pass
+
+        def get_engine_validity(self, data: bytes) -> Any:
+            return told.pop(0)
+
+    monkeypatch.setattr(library.module, "Runtime", Runtime)
+    assert [refusal(library, b""), refusal(library, b"")] == ["", "UNSUPPORTED_CC"]
 
 
 def test_messages_go_to_logging(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from runtime.bundle import Bundle, GraphSpec
+from runtime.bundle import Bundle
 from runtime.engines import (
     CachedEngines,
     EngineCache,
@@ -86,15 +86,10 @@ def test_each_part_of_the_key_makes_an_engine_stale_and_is_named(
 def test_half_precision_is_a_part_of_the_key(bundle: Bundle, cache: EngineCache, built: QuickBuilder) -> None:
     half = bundle.path / "small.half.onnx"
     half.write_bytes(b"half")
-
-    @dataclasses.dataclass(frozen=True)
-    class Both(GraphSpec):
-        half: Path | None = None
-
-    small = bundle.graphs["small"]
+    small = dataclasses.replace(bundle.graphs["small"], half=half)
     both = dataclasses.replace(
         bundle,
-        graphs={"small": Both(small.name, small.path, small.inputs, small.outputs, half)},
+        graphs={"small": small},
         files={**bundle.files, half.name: "a" * 64},
     )
     _, one = planned(both, cache, Settings("fp16"), HERE)
