@@ -164,10 +164,18 @@ def _record(
 def _apart(record: Record, sources: Sources, path: Path) -> None:
     """Start-up and memory, before this process holds any of the systems."""
     found: dict[tuple[object, ...], dict[str, object]] = {}
+    built: dict[tuple[str, ...], object] = {}
     cases = [case for case in record.cases if not case.reason and not record.of(case).apart]
     for case in tqdm(cases, desc="start-up and memory", unit="row"):
         if apart.key(case) not in found:
-            found[apart.key(case)] = apart.measure(case, asdict(sources))
+            builds = case.executor == "tensorrt" and case.runner not in built
+            one = (
+                apart.with_build(case, asdict(sources), apart.measure)
+                if builds
+                else apart.measure(case, asdict(sources))
+            )
+            built.setdefault(case.runner, one.get("build_seconds"))
+            found[apart.key(case)] = {**one, "build_seconds": built[case.runner]}
         record.of(case).apart = found[apart.key(case)]
         record.save(path)
 

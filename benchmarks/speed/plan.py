@@ -16,7 +16,7 @@ OURS, DIFFTSR = "ours", "DiffTSR"
 EAGER, CAPTURED = "torch eager", "torch, captured graph"
 """Executors that only exist here: torch's modules run one by one; DiffTSR with the engineering that ours has."""
 EXECUTORS = ("onnxruntime", "torch", "tensorrt")
-"""`Restorer.open`'s executors. On a CPU its torch is the eager one, so only CUDA has a row of its own for it."""
+"""`Restorer.open`'s executors. Its torch is the eager one on a CPU; on CUDA it captures passes, and has own rows."""
 Precision = Literal["fp32", "fp16"]
 FP32: Precision = "fp32"
 FP16: Precision = "fp16"
@@ -33,7 +33,7 @@ CPU_DIFFTSR = 2
 
 NEEDS_CUDA = "needs a CUDA device"
 HALF_ON_CPU = "ONNX Runtime's CPU kernels compute half graphs in fp32: fp16 is measured on CUDA only"
-NO_HALF_TORCH = "half precision of torch's CPU kernels is not what anyone would run: fp16 is measured on CUDA only"
+NO_HALF_TORCH = "torch's fp16 is for GPUs: measured on CUDA only"
 NO_PAPER = "no bundle of paper is shipped: give --paper-bundle FOLDER (python -m export.build --preset paper)"
 TOO_LONG = "a batch of this size takes a CPU long and tells nothing that a smaller one does not"
 
@@ -129,7 +129,7 @@ def _ours(choices: Choices, name: str) -> Iterator[Case]:
             reason = ""
             if choices.cpu:
                 reason = NEEDS_CUDA if executor == "tensorrt" else HALF_ON_CPU if precision == FP16 else ""
-            if not reason and name == "paper" and not choices.paper_bundle:
+            if not reason and name == "paper" and not choices.paper_bundle and executor != "torch":
                 reason = NO_PAPER
             case = replace(eager, executor=executor, precision=precision, reason=reason)
             yield from [case] if reason else _variants(case, choices)

@@ -43,7 +43,7 @@ def test_the_whole_table(kind: str) -> None:
         assert measured != bool(row["reason"])
         assert f"* {row['label']}: {'unet_step' if measured else row['reason']}" in said
     assert ("| 2 of 200 |" in said) == (kind == "cpu")
-    assert ("TF32: matrix products off and convolutions on" in said) == (kind == "cuda")
+    assert ("as torch sets it, matrix products off and convolutions on; off in our fp32" in said) == (kind == "cuda")
     assert "| 1.5 GiB | 2.50 |" in said
     assert "busy" not in said
     widths = {line.count("|") for line in said.splitlines() if line.startswith("|")}
