@@ -44,7 +44,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class GraphEvidence:
-    """What was found for one graph (`export.search.Found`); ``largest`` has its largest tensors in half precision."""
+    """What was found for one graph (`export.search.Found`); ``largest`` has its largest tensors in half precision,
+    ``largest_sum`` the largest sum of magnitudes within a convolution or matrix product: the emulation adds up in
+    float32, and below 65504 a backend that does so in half precision does not overflow either.
+    """
 
     keep: tuple[str, ...]
     because_of_range: tuple[str, ...]
@@ -54,6 +57,7 @@ class GraphEvidence:
     tried: int
     runs: int
     largest: tuple[Reached, ...]
+    largest_sum: Reached | None
     macs: Work
     nodes: Mapping[str, int]
     on_cpu: float | None = None  # error of the shipped half graph on ONNX Runtime, which rounds less
@@ -132,7 +136,9 @@ def from_json(data: Mapping[str, Any]) -> HalfReport:
         largest = tuple(Reached(**reached) for reached in entry["largest"])
         names: Sequence[str] = ("keep", "because_of_range")
         lists = {name: tuple(entry[name]) for name in names}
-        return GraphEvidence(**{**entry, **lists, "largest": largest, "macs": Work(**entry["macs"])})
+        total = None if entry["largest_sum"] is None else Reached(**entry["largest_sum"])
+        values = {"largest": largest, "largest_sum": total, "macs": Work(**entry["macs"])}
+        return GraphEvidence(**{**entry, **lists, **values})
 
     def image(entry: Mapping[str, Any]) -> ImageEvidence:
         flips = {name: Flips(**entry[name]) for name in ("codes", "tokens")}

@@ -135,6 +135,7 @@ def _evidence(found: Found, runs: int) -> GraphEvidence:
         tried=found.tried,
         runs=runs,
         largest=tuple(entry for entry in found.ranges if entry.tensor in halves and entry.node not in moves)[:LISTED],
+        largest_sum=found.largest_sum,
         macs=found.macs,
         nodes={
             "half": len(found.graph.half),

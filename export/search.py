@@ -12,7 +12,7 @@ import numpy as np
 from export.emulate import Arrays, emulated, open_plain, run_plain
 from export.flops import Work, observed_shapes, one_line, work
 from export.half import KINDS, POINTWISE, HalfGraph, candidates, half_nodes, node_blocks, to_half
-from export.ranges import Fault, Reached, find_fault, record
+from export.ranges import Fault, Reached, find_fault, largest_sum, record
 from export.report import relative_error
 from export.trace import TracedGraph
 from textsr.errors import EngineError
@@ -37,8 +37,9 @@ class Call:
 class Found:
     """A keep-list and its evidence. Errors are max|a - b| / max|a| in the emulation, over all calls and outputs.
 
-    ``macs`` counts one line. ``alone`` has the error with each candidate promoted by itself, where a search had to be
-    made; ``tried`` counts the keep-lists that were evaluated.
+    ``macs`` counts one line. ``largest_sum`` (`export.ranges.largest_sum`) is over the first and the last call.
+    ``alone`` has the error with each candidate promoted by itself, where a search had to be made; ``tried`` counts the
+    keep-lists that were evaluated.
     """
 
     graph: HalfGraph
@@ -47,6 +48,7 @@ class Found:
     error_all_half: float
     ranges: tuple[Reached, ...]
     macs: Work
+    largest_sum: Reached | None = None
     because_of_range: tuple[str, ...] = ()
     alone: Mapping[str, float] = field(default_factory=dict)
     tried: int = 1
@@ -110,6 +112,7 @@ class Search:
             error_all_half=without if not ranged else self._all_half(),
             ranges=tuple(self.ranges),
             macs=self._work(graph),
+            largest_sum=largest_sum(self.traced.model, self._ends(), self.weights),
             because_of_range=tuple(sorted(ranged)),
             alone=alone,
             tried=len(self.tried),
@@ -156,6 +159,9 @@ class Search:
         model = graph.graph.model
         inputs = one_line(model, self.calls[len(self.calls) // 2].inputs)  # half of a text, where one is being read
         return work(model, observed_shapes(emulated(model), inputs, self.weights))
+
+    def _ends(self) -> list[Arrays]:
+        return [self.calls[0].inputs, self.calls[-1].inputs]
 
     def _all_half(self) -> float:
         """The error with no keep-list; infinite where a constant cannot even be stored."""

@@ -15,7 +15,7 @@ from export.emulate import emulated, open_plain, run_plain
 from export.flops import Work
 from export.half import FLOAT, to_half
 from export.halfreport import Budget, GraphEvidence, HalfReport, ImageEvidence, from_json
-from export.ranges import Fault, Reached, find_constant, find_fault, record
+from export.ranges import Fault, Reached, find_constant, find_fault, largest_sum, record
 from export.recording import Guard
 from export.report import Flips
 from export.search import Call, Found, Search
@@ -137,6 +137,17 @@ def test_ranges_are_those_of_numpy() -> None:
     assert entries["tiny"] == Reached("tiny", "", float(np.float32(1e-3)))
 
 
+def test_the_largest_sum_bounds_every_partial_sum() -> None:
+    found = largest_sum(traced(*CANCELS).model, [{"x": X}, {"x": -2 * X}], {"w": W})
+    b = (2 * X) @ W @ W
+    expected = {"a": np.abs(2 * X) @ np.abs(W), "b": np.abs(2 * X @ W) @ np.abs(W), "y": np.abs(b) @ np.abs(W)}
+    tensor = max(expected, key=lambda name: float(expected[name].max()))
+    assert found is not None
+    assert found.tensor == tensor
+    assert found.largest == pytest.approx(expected[tensor].max(), rel=1e-3)
+    assert largest_sum(traced(node("Relu", "x", "y", "net.a.x")).model, [{"x": X}], {"w": W}) is None
+
+
 def guard(*nodes: NodeProto) -> tuple[Guard, dict[str, NDArray[Any]]]:
     """A guard over a decoder of these nodes in half precision, unsearched, and what the decoder gives for x."""
     half = to_half(traced(*nodes, name="vqgan_decoder", output="image"))
@@ -181,7 +192,8 @@ def test_a_good_image_passes_the_guard() -> None:
 def report(share: float = 0.99, psnr: float = 50.0) -> HalfReport:
     evidence = GraphEvidence(
         keep=("net.a.x",), because_of_range=(), error=1e-3, error_all_half=None, alone={"net.a.x": 1e-3}, tried=3,
-        runs=2, largest=(Reached("a", "n", 7.0),), macs=Work(1, 2), nodes={"half": 1}, on_cpu=1e-4,
+        runs=2, largest=(Reached("a", "n", 7.0),), largest_sum=Reached("b", "m", 9.0), macs=Work(1, 2),
+        nodes={"half": 1}, on_cpu=1e-4,
     )  # fmt: skip
     image = ImageEvidence(psnr, 60.0, 1e-3, Flips(1, 100), Flips(0, 24))
     return HalfReport(Budget(), "how", {"source": "x"}, 18, {"unet_step": evidence}, {"fixed": image}, {"fixed": share})
