@@ -169,11 +169,8 @@ def _apart(record: Record, sources: Sources, path: Path) -> None:
     for case in tqdm(cases, desc="start-up and memory", unit="row"):
         if apart.key(case) not in found:
             builds = case.executor == "tensorrt" and case.runner not in built
-            one = (
-                apart.with_build(case, asdict(sources), apart.measure)
-                if builds
-                else apart.measure(case, asdict(sources))
-            )
+            given = asdict(sources)
+            one = apart.with_build(case, given, apart.measure) if builds else apart.measure(case, given)
             built.setdefault(case.runner, one.get("build_seconds"))
             found[apart.key(case)] = {**one, "build_seconds": built[case.runner]}
         record.of(case).apart = found[apart.key(case)]

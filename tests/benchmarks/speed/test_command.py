@@ -99,12 +99,11 @@ def test_start_up_and_memory_in_a_process_of_its_own() -> None:
 
 def test_building_is_what_the_second_opening_saves() -> None:
     case = plan(Choices("cuda", paper_bundle=True))[-1]
-    found = iter(
-        [{"open_seconds": 90.0, "peak_bytes": 5}, {"open_seconds": 2.0, "peak_bytes": 4}, {"reason": "broken"}]
-    )
+    said: list[dict[str, Any]] = [{"open_seconds": 90.0, "peak_bytes": 5}, {"open_seconds": 2.0, "peak_bytes": 4}]
+    found = iter([*said, {"reason": "broken"}])
 
     def measured(*_: object) -> dict[str, Any]:
-        return dict(next(found))
+        return next(found)
 
     assert apart.with_build(case, {}, measured) == {"open_seconds": 2.0, "peak_bytes": 4, "build_seconds": 88.0}
     assert apart.with_build(case, {}, measured) == {"reason": "broken"}
