@@ -18,6 +18,10 @@ PACKAGES = (
     *("torch", "rapidocr"),
 )
 CUDA = "CUDAExecutionProvider"
+_NO_READER = (
+    "rapidocr is not installed, so lines without a given text are restored from the picture alone: "
+    'pip install "rapidocr>=3.10"'
+)
 _TORCH_CUDA = re.compile(r"""^cuda\b[^=\n]*=\s*["']([^"']+)["']""", re.MULTILINE)
 
 
@@ -132,5 +136,5 @@ def library_warnings(found: Sequence[Library], ort: OnnxRuntime, gpu: GpuFound) 
     if gpu.gpus and versions.get("torch") and not torch_cuda():
         told.append("torch is a build without CUDA, so it cannot use the GPU")
     if not versions.get("rapidocr"):
-        told.append("rapidocr is not installed: lines without a given text are restored from the picture alone")
+        told.append(_NO_READER)
     return told

@@ -28,8 +28,9 @@ FLATTEST = 8
 """Grey levels: a picture whose values span fewer is blank."""
 PASSES = 2
 """An executor that captures passes runs the first as it comes and the second captured: both are judged."""
-FAILURES = (TextSRError, RuntimeError, OSError, ImportError, MemoryError)
-"""What opening or running an executor may raise: ours, those of CUDA libraries and torch, and of loading them."""
+FAILURES = (TextSRError, RuntimeError, OSError, ImportError, AttributeError, MemoryError)
+"""What opening or running an executor may raise: ours, those of CUDA libraries and torch, those of loading them, and
+AttributeError where only an empty folder is left of a package."""
 Image = NDArray[np.uint8]
 
 
@@ -142,7 +143,7 @@ def _passes(restorer: Any, line: Image, steps: int) -> tuple[list[Any], list[flo
     results, times = [], []
     for _ in range(PASSES):
         begin = time.perf_counter()
-        results += restorer([line], [TEXT], steps=steps)
+        results += restorer([line], [TEXT], steps=steps, batch_size=1)
         times.append(time.perf_counter() - begin)
     return results, times
 

@@ -35,7 +35,7 @@ def as_text(found: Diagnosis) -> str:
         ("auto", list(_auto(found))),
         ("self-test", list(_trials(found))),
         ("warnings", list(found.warnings)),
-        ("faster", list(_advice(found))),
+        ("advice", list(_advice(found))),
     ):
         lines += [f"{title if not place else '':<11}{text}" for place, text in enumerate(content)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
