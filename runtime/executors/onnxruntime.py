@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import tempfile
 import threading
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,22 @@ def choose_device(name: str) -> Device:
     return device
 
 
+@cache
+def find_cuda_libraries() -> None:
+    """Lets ONNX Runtime find CUDA and cuDNN where pip put them (``onnxruntime-gpu[cuda,cudnn]``), once a process.
+
+    It prints what it does not find: that is logged, since it is the session that says whether CUDA runs.
+    """
+    preload = getattr(ort, "preload_dlls", None)  # ONNX Runtime 1.21
+    if preload is None:
+        return
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        preload()
+    if said.getvalue():
+        logger.info("ONNX Runtime: %s", said.getvalue().strip())
+
+
 def open_session(
     path: Path, device: Device, threads: int | None = None, *, strict: bool = False, profile: Path | None = None
 ) -> ort.InferenceSession:
@@ -64,6 +83,7 @@ def open_session(
     wanted = _CUDA if device.kind == "cuda" else _CPU
     providers: list[Any] = [_CPU]
     if device.kind == "cuda":
+        find_cuda_libraries()
         providers.insert(0, (_CUDA, {"device_id": device.index}))
         options.add_session_config_entry(_NO_FALLBACK, "1" if strict else "0")
     if profile is not None:
