@@ -35,12 +35,14 @@ def advise(
     bundle: BundleFound,
     failed: Collection[str] = (),
     *,
+    index: int = 0,
     machine: str | None = None,
     system: str | None = None,
 ) -> list[Advice]:
     """What would make restoring faster, best first; nothing where all is there or no GPU could use it.
 
     :param failed: executors that ``auto`` tried on the GPU in vain.
+    :param index: of the GPU to use, where there are several.
     """
     versions = {library.name: library.version for library in libraries if library.version}
     mended = _mended(versions, ort)
@@ -53,10 +55,10 @@ def advise(
         return [*mended, Advice("", "", why)]
     found = []
     if (system or sys.platform) == "linux":
-        found += _tensorrt(gpu.gpus[0], versions)
+        found += _tensorrt(gpu.gpus[min(index, len(gpu.gpus) - 1)], versions)
     if not ort.has_cuda or "onnxruntime" in versions:
         found.append(_ort_gpu(versions))
-    elif "onnxruntime" in failed and "onnxruntime" not in versions:
+    elif "onnxruntime" in failed:
         why = "ONNX Runtime was built with CUDA but did not start there: these bring CUDA's libraries and cuDNN"
         found.append(Advice("onnxruntime", f"pip install {ORT_GPU}", why))
     if not bundle.problem and not bundle.all_half:

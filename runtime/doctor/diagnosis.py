@@ -106,7 +106,7 @@ def diagnose(
         steps=steps if self_test else None,
         trials=trials,
         warnings=tuple(warnings),
-        advice=tuple(advise(gpu, libraries, ort, found, failed)),
+        advice=tuple(advise(gpu, libraries, ort, found, failed, index=wanted.index)),
     )
 
 

@@ -278,6 +278,13 @@ def test_commands_for_a_machine() -> None:
     assert commands(blackwell, ["onnxruntime-gpu", "cuda-bindings"], GPU_ORT) == [f"pip install {rtx}"]
 
 
+def test_the_command_is_for_the_gpu_that_is_asked_for() -> None:
+    two = GpuFound((*ADA.gpus, Gpu(1, "NVIDIA H100 80GB HBM3", (9, 0))), "580.95.05", "13.0")
+    for index, package in enumerate(("tensorrt-rtx>=1.7", "tensorrt>=11")):
+        found = advise(two, [], GPU_ORT, HALF, machine="x86_64", system="linux", index=index)
+        assert found[0].command == f'pip install "{package}" "cuda-bindings>=13"'
+
+
 def test_commands_that_mend() -> None:
     both = ["onnxruntime", "onnxruntime-gpu"]
     assert commands(NO_GPU, both) == [BOTH + 'pip install "onnxruntime>=1.20"']
