@@ -5,6 +5,7 @@ Nothing of the CUDA part has run on a GPU yet. On a CPU a "captured" pass runs t
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -60,9 +61,19 @@ class TorchExecutor:
             lower(self.graphs.values(), _TYPES[precision])
         self._looper = Looper(self, self._captured) if capture else None
         self._turn = threading.Lock()
+        self._process = os.getpid() if self.device.type == "cuda" else None
+        self._open = True
+
+    def _check(self) -> None:
+        """Raises EngineError after `close`, and where CUDA is used after a fork."""
+        if not self._open:
+            raise EngineError(f"{self.name}: the executor is closed")
+        if self._process not in (None, os.getpid()):
+            raise EngineError(f"{self.name} is used after a fork: open the executor in the process that uses it")
 
     def put(self, array: Any) -> Tensor:
         """A copy of a host array on the device; what is on a CUDA device already is taken as it is."""
+        self._check()
         if isinstance(array, np.ndarray | np.generic) or self.device.type == "cpu":
             return torch.tensor(array, device=self.device)
         interface = {} if isinstance(array, Tensor) else getattr(array, "__cuda_array_interface__", {})
@@ -73,6 +84,7 @@ class TorchExecutor:
     @torch.inference_mode()
     def run(self, graph: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Outputs by name. Raises EngineError for a graph that this model does not have."""
+        self._check()
         if graph not in self.graphs:
             raise EngineError(f"this model has no graph {graph!r}; it has {', '.join(sorted(self.graphs))}")
         module: Any = self.graphs[graph]
@@ -82,12 +94,19 @@ class TorchExecutor:
 
     def get(self, handle: Tensor) -> NDArray[Any]:
         """The value as a NumPy array on the host; bfloat16, which NumPy lacks, as float32."""
+        self._check()
         value = handle.detach().cpu()
         return np.asarray((value.float() if value.dtype == torch.bfloat16 else value).numpy())
+
+    def get_device(self, handle: Tensor) -> Tensor:
+        """The value without a copy: a tensor on CUDA offers ``__cuda_array_interface__`` itself."""
+        self._check()
+        return handle.detach()
 
     @contextmanager
     def loop(self, key: LoopKey) -> Iterator[Executor]:
         """The executor for one pass of the loop; captured passes take turns."""
+        self._check()
         if self._looper is None:
             yield self
         else:
@@ -95,11 +114,13 @@ class TorchExecutor:
                 yield runner
 
     def close(self) -> None:
-        """Frees captured passes; the executor goes on without them."""
-        if self._looper is not None:
-            with self._turn:
+        """Waits for a pass under way and frees captured ones; nothing can be run afterwards. Again does nothing."""
+        if self._process not in (None, os.getpid()):
+            return
+        with self._turn:
+            if self._looper is not None:
                 self._looper.close()
-                self._looper = None
+            self._open = False
 
     @contextmanager
     def _arithmetic(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -128,13 +129,19 @@ class Cuda:
         Thread-local mode: other threads may allocate and wait meanwhile; ``enqueue`` must not.
         """
         mode = self.api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        self.call("cudaStreamBeginCapture", stream.raw, mode)
+        collects = gc.isenabled()
+        gc.disable()  # a foreign object that frees device memory as it goes would spoil the capture
         try:
-            enqueue()
-        except BaseException:
-            self._abandon(stream)
-            raise
-        (graph,) = self.call("cudaStreamEndCapture", stream.raw)
+            self.call("cudaStreamBeginCapture", stream.raw, mode)
+            try:
+                enqueue()
+            except BaseException:
+                self._abandon(stream)
+                raise
+            (graph,) = self.call("cudaStreamEndCapture", stream.raw)
+        finally:
+            if collects:
+                gc.enable()
         try:
             (executable,) = self.call("cudaGraphInstantiate", graph, 0)
         finally:

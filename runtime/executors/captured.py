@@ -107,7 +107,6 @@ class CapturedProgram:
         contexts: dict[tuple[str, tuple[Shape, ...], bool], tuple[Any, dict[str, Shape]]] = {}
         free: dict[tuple[bool, int], list[Buffer]] = {}
         lent: dict[int, tuple[int, tuple[bool, int], Buffer]] = {}  # value: place of its last use, whose, what
-        kept = set(self._program.gets)
         waits = iter(self._program.waits)
         for place, call in enumerate(self._program.calls):
             if not isinstance(call, Run):
@@ -123,7 +122,7 @@ class CapturedProgram:
                 dtype, shape = engine.outputs[name].dtype, outputs[name]
                 size = size_class(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
                 spare = free.setdefault((side, size), [])
-                private = self._program.branches[value] == {side} and value not in kept
+                private = self._program.branches[value] == {side}
                 buffer = spare.pop() if spare and private else self._take(size)
                 self._places[value] = _Place(buffer.address, shape, dtype)
                 if private:

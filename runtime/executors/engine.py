@@ -89,8 +89,12 @@ class Engine:
         """Smallest and largest shape of every input in a profile."""
         found = {}
         for name in self.inputs:
-            least, _, most = self._engine.get_tensor_profile_shape(name, profile)
-            found[name] = tuple(least), tuple(most)
+            fixed = tuple(self._engine.get_tensor_shape(name))
+            if -1 in fixed:
+                least, _, most = self._engine.get_tensor_profile_shape(name, profile)
+                found[name] = tuple(least), tuple(most)
+            else:  # a profile need not tell of an input without a free axis
+                found[name] = fixed, fixed
         return found
 
     @property

@@ -9,6 +9,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from enum import IntEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,9 @@ class IExecutionContext(Base):
         return self._engine._step("set_optimization_profile_async")
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        least, _, most = self._engine.get_tensor_profile_shape(name, self._profile)
+        fixed = self._engine.get_tensor_shape(name)
+        free = -1 in fixed
+        least, _, most = self._engine.get_tensor_profile_shape(name, self._profile) if free else [fixed] * 3
         assert len(shape) == len(least)
         self._shapes[name] = shape
         inside = all(low <= side <= high for low, side, high in zip(least, shape, most, strict=True))
@@ -122,6 +125,9 @@ class IExecutionContext(Base):
         spans = {name: (self._addresses[name], self._size(name)) for name in (*engine._inputs, *engine._outputs)}
         reads = [spans[name] for name in engine._inputs]
         writes = [*(spans[name] for name in engine._outputs), self._memory]
+        every = sorted([*reads, *writes])
+        assert all(low + size <= high for (low, size), (high, _) in pairwise(every) if low != high), "memory overlaps"
+        assert not set(reads) & set(writes), "an output lies on an input"
         sizes = {name: (self.get_tensor_shape(name), engine._tensor(name)["dtype"]) for name in spans}
 
         def run() -> None:
@@ -173,9 +179,8 @@ class ICudaEngine(Base):
         return tuple(axis if isinstance(axis, int) else -1 for axis in self._tensor(name)["shape"])
 
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
-        shape = self._tensor(name)["shape"]
-        limits = self._about["profiles"][profile_index].get(name, [shape] * 3)
-        return [tuple(limit) for limit in limits]
+        assert -1 in self.get_tensor_shape(name), "asked of an input without a free axis"
+        return [tuple(limit) for limit in self._about["profiles"][profile_index][name]]
 
     def get_device_memory_size_for_profile_v2(self, profile_index: int) -> int:
         return LARGEST_SCRATCH >> (self.num_optimization_profiles - 1 - profile_index)

@@ -121,6 +121,7 @@ def test_threads_share_the_lanes(bundle: Bundle) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+    assert cuda.calls.count("cudaStreamCreateWithFlags") <= 6  # two for each lane, and for the shared one
     executor.close()
     assert not cuda.leaks()
 
@@ -148,6 +149,9 @@ def test_profiles_are_chosen_and_too_large_a_batch_is_refused(bundle: Bundle) ->
     engine = executor.engine("text_condition")
     at = [engine.profile({"tokens": (batch, 24), "weights": (batch, 24)}) for batch in (1, 2, 4)]
     assert at == [0, 1, 1]
+    engine.profiles = tuple({name: ((1, 24), (most, 24)) for name in engine.inputs} for most in (9, 2, 4))
+    at = [engine.profile({"tokens": (batch, 24), "weights": (batch, 24)}) for batch in (1, 3, 5)]
+    assert at == [1, 2, 0], "the smallest that fits"
     with pytest.raises(EngineError, match="largest batch is 4"):
         restore(executor, bundle.preset, lines(bundle.preset, 5), steps=1)
     executor.close()

@@ -12,7 +12,7 @@ from torch import nn
 from tests.runtime.executors.helpers import lines
 from textsr.checkpoint import load_model
 from textsr.config import TINY
-from textsr.errors import InputError
+from textsr.errors import EngineError, InputError
 from textsr.graphs import Model, example_inputs, graphs
 from textsr.loop import LoopOutput, TextSampler, restore
 from textsr.networks.precision import lower
@@ -44,8 +44,12 @@ def test_captured_passes_equal_the_plain_ones_to_the_bit(sampler: TextSampler) -
         assert all((getattr(one, part) == getattr(other, part)).all() for part in PARTS)
     assert [output.executor for output in expected] == ["torch:cpu"] * 3
     assert [output.executor for output in found] == ["torch:cpu:eager", "torch:cpu:graph", "torch:cpu:graph"]
+    assert captured.get_device(captured.put(np.ones(2))).tolist() == [1, 1]
     captured.close()
-    assert passes(captured, sampler, 1)[0].executor == "torch:cpu"
+    captured.close()
+    for use in (lambda: passes(captured, sampler, 1), lambda: captured.put(np.ones(2))):
+        with pytest.raises(EngineError, match="closed"):
+            use()
 
 
 @pytest.mark.parametrize(("precision", "limit"), [("fp16", 0.02), ("bf16", 0.2)])
