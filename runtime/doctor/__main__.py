@@ -21,8 +21,8 @@ no other, what to install for a faster one, and restores a built-in line with ev
 is fetched. With a GPU and TensorRT the first call builds engines, as the first restoration would.
 
 exit status
-  0 at least one executor passed the self-test (with --no-self-test: auto opened one); 1 none did; 2 wrong usage;
-  130 interrupted.
+  0 at least one executor passed the self-test, with --device cuda one on CUDA (with --no-self-test: auto opened one);
+  1 none did; 2 wrong usage; 130 interrupted.
 """
 
 

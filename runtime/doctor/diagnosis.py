@@ -49,7 +49,8 @@ class Auto:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Everything that was found. ``ok``: an executor passed the self-test, or, without one, ``auto`` opened one."""
+    """Everything that was found. ``ok``: an executor passed the self-test (on CUDA, where that is asked for),
+    or, without one, ``auto`` opened one."""
 
     ok: bool
     device: str
@@ -93,7 +94,7 @@ def diagnose(
     warnings += [auto.problem] if auto.problem else []
     failed = {at.executor for at in auto.considered if at.tried and not at.taken}
     return Diagnosis(
-        ok=any(trial.passed for trial in trials) if self_test else bool(auto.name),
+        ok=any(trial.passed and asked_for(trial, wanted) for trial in trials) if self_test else bool(auto.name),
         device=device,
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
@@ -174,6 +175,11 @@ def try_all(bundle: Bundle, where: Sequence[tuple[str, str]], steps: int, auto: 
         opening = partial(_restorer, bundle, executor, device)
         trials.append(try_executor(executor, device, opening, line, steps, reference, is_reference=first is None))
     return tuple(trials)
+
+
+def asked_for(trial: Trial, wanted: Device) -> bool:
+    """Whether a trial counts: where CUDA is asked for, the reference on the CPU is there to compare with alone."""
+    return wanted.kind != "cuda" or trial.device == str(wanted)
 
 
 def _restorer(bundle: Bundle, executor: str, device: str) -> Restorer:

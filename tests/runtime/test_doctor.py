@@ -235,6 +235,16 @@ def test_when_only_torch_works_it_has_nothing_to_be_compared_with(monkeypatch: p
     assert "no reference" in found.trials[-1].reason
 
 
+def test_the_reference_alone_is_not_enough_where_cuda_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes: dict[tuple[str, str], Any] = {("onnxruntime", "cpu"): Changed(same, name="onnxruntime:cpu")}
+    machine(monkeypatch, H100, outcomes)
+    found = diagnose(device="cuda", steps=1)
+    assert [trial.passed for trial in found.trials] == [True, False, False, False]
+    assert not found.ok
+    machine(monkeypatch, H100, {**outcomes, ("torch", "cuda:0"): Changed(same, name="torch:cuda:0:fp16")})
+    assert diagnose(device="cuda", steps=1).ok
+
+
 def test_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     for wrong in (["--device", "tpu"], ["--steps", "0"], ["--steps", "19"]):
         assert main(wrong) == 2
