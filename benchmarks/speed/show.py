@@ -52,8 +52,8 @@ def notes(data: Mapping[str, Any]) -> list[str]:
     ]
     if data["device"]["kind"] != "cpu":
         lines[1] += (
-            f" TF32 in DiffTSR as torch sets it, {tf32}; off in our fp32. Seconds by part are of graphs run one by one, "
-            "each waited for."
+            f" TF32 in DiffTSR as torch sets it, {tf32}; off in our fp32. Seconds by part are of graphs run one by "
+            "one, each waited for."
         )
     before = how["load"][0] if how["load"] else 0.0
     if before > BUSY * data["device"].get("cores", float("inf")):
