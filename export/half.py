@@ -14,7 +14,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from export.blocks import ROOT, node_block
-from export.trace import TracedGraph
+from export.trace import OPSET, TracedGraph
 from textsr.errors import EngineError
 
 HALF, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
@@ -32,10 +32,10 @@ PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 POINTWISE = ":pointwise"
 """After a block's name: all of the block but its `PRODUCTS`, whose operands are half then."""
 MOVES = frozenset(
-    {"Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Pad", "Reshape", "Resize"}
-    | {"ScatterElements", "ScatterND", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where"}
+    {"Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Pad", "Reshape"}
+    | {"Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where"}
 )
-"""Operators that only move values (Resize: by nearest neighbour, as here): they round nothing."""
+"""Operators that only move values and so round nothing."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _floats(names: Collection[str], types: dict[str, int]) -> Iterator[int]:
 
 def _may_be_half(node: NodeProto, place: int, side: str) -> bool:
     """Whether the operator takes half precision there: Resize's scales, for one, are float32 always."""
-    schema = onnx.defs.get_schema(node.op_type, 18, node.domain)
+    schema = onnx.defs.get_schema(node.op_type, OPSET, node.domain)
     formal = getattr(schema, side)
     kind = formal[min(place, len(formal) - 1)].type_str
     allowed = {constraint.type_param_str: constraint.allowed_type_strs for constraint in schema.type_constraints}

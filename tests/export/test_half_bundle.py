@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto
 from PIL import Image
 
@@ -20,17 +21,19 @@ import export.build
 import export.lines
 import export.precision
 from export.build import build_bundle
-from export.half import HALF, element_types
+from export.emulate import emulated, open_plain, run_plain
+from export.half import HALF, element_types, to_half
 from export.halfreport import Budget, HalfReport, from_json
 from export.lines import TEXTS, draw, drawn, pictures
 from export.parity import measure
 from export.report import relative_error
 from export.source import Source, open_source
-from export.weights import WEIGHTS, layout
+from export.weights import WEIGHTS, layout, round_weights
 from runtime.bundle import Bundle
 from runtime.executors.onnxruntime import OrtExecutor
 from tests.export.helpers import traced_graphs
 from textsr.alphabet import Alphabet
+from textsr.checkpoint import state
 from textsr.config import TINY
 from textsr.errors import BundleError, EngineError, InputError
 from textsr.graphs import example_inputs
@@ -135,6 +138,23 @@ def test_onnx_runtime_restores_with_the_half_graphs(bundle: Bundle, source: Sour
         for key, value in expected.items():
             if value.dtype == np.float32 and name != "vqgan_decoder":
                 assert relative_error(value, found[key]) < 0.01, (name, key)
+
+
+def test_the_emulation_errs_as_torch_does_in_half(tiny_bundle: Path) -> None:
+    """Torch's own half kernels on the CPU round each result and add up in float32, as the emulation claims to."""
+    model = open_source(TINY, None, 0).model
+    round_weights(model, "fp16")
+    weights = {name: tensor.detach().numpy() for name, tensor in state(model).items()}
+    inputs = example_inputs(model, "vqgan_encoder", 2)
+    image = torch.from_numpy(inputs["image"])
+    typed = to_half(traced_graphs(tiny_bundle)["vqgan_encoder"]).graph.model
+    emulation = run_plain(open_plain(emulated(typed)), "vqgan_encoder", inputs, weights)["z_y"]
+    with torch.inference_mode():
+        exact = model.vqgan.encode(image).numpy()
+        half = model.vqgan.half().encode(image.half()).float().numpy()
+    ours, theirs = (float(np.sqrt(np.mean((exact - other) ** 2))) for other in (emulation, half))
+    assert 0.7 < ours / theirs < 1.4
+    assert relative_error(half, emulation) < 2e-3
 
 
 def test_tensorrt_parses_the_half_graphs(bundle: Bundle) -> None:
