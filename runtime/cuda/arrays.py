@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,27 @@ def is_device_object(value: Any) -> bool:
 def borrow(value: Any, lane: Any, cuda: Cuda, stream: Stream, event: Any) -> DeviceArray:
     """A foreign array on the device as a handle on the same memory; ``stream`` waits for the producer's work.
 
+    Raises what `look` raises.
+    """
+    seen = look(value, cuda)
+    if seen.producer is not None and seen.producer != stream.handle:
+        cuda.order(seen.producer, stream.raw, event)
+    return DeviceArray(lane, stream, seen.address, seen.shape, seen.dtype, owner=value)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the interface of a foreign array tells; ``producer`` is the stream whose work it is, if any."""
+
+    address: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    producer: int | None
+
+
+def look(value: Any, cuda: Cuda) -> Seen:
+    """The interface of a foreign array that can be taken as it is.
+
     :raises InputError: it is strided, masked or of an unknown type or version.
     :raises DeviceError: its memory is not on this device.
     """
@@ -90,9 +112,7 @@ def borrow(value: Any, lane: Any, cuda: Cuda, stream: Stream, event: Any) -> Dev
     producer = told.get("stream")
     if producer == 0:
         raise InputError(f"array on the device: stream 0 is not allowed by {INTERFACE} version 3")
-    if producer is not None and int(producer) != stream.handle:
-        cuda.order(int(producer), stream.raw, event)
-    return DeviceArray(lane, stream, int(address), shape, dtype, owner=value)
+    return Seen(int(address), shape, dtype, None if producer is None else int(producer))
 
 
 def _contiguous(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, ...]:

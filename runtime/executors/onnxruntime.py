@@ -17,7 +17,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from runtime.bundle import Bundle, GraphSpec
+from runtime.cuda import Cuda, is_device_object
 from runtime.executors.device import Device, Lifetime, graph_precision
+from runtime.executors.ortvalues import Borrowed, Given, borrow_now
 from runtime.executors.placement import check_placement, nodes_by_provider
 from textsr.errors import DeviceError, EngineError
 
@@ -84,7 +86,8 @@ def open_session(
     providers: list[Any] = [_CPU]
     if device.kind == "cuda":
         find_cuda_libraries()
-        providers.insert(0, (_CUDA, {"device_id": device.index}))
+        on_cuda = _CUDA, {"device_id": device.index}
+        providers = [on_cuda] if strict else [on_cuda, _CPU]  # naming the CPU contradicts refusing it
         options.add_session_config_entry(_NO_FALLBACK, "1" if strict else "0")
     if profile is not None:
         options.enable_profiling = True
@@ -117,6 +120,7 @@ class OrtExecutor:
         self._threads = threads
         self._sessions: dict[str, ort.InferenceSession] = {}
         self._opening = threading.Lock()
+        self._cuda: Cuda | None = None
         self.device = choose_device(device)
         self._choose_graphs(bundle, precision)
         if device == "auto" and self.device.kind == "cuda":
@@ -135,9 +139,15 @@ class OrtExecutor:
         self._life.end()
         self._sessions.clear()
 
-    def put(self, array: NDArray[Any]) -> Any:
-        """The array as a handle on the executor's device."""
+    def put(self, array: Any) -> Any:
+        """The array as a handle on the executor's device.
+
+        On CUDA an object with ``__cuda_array_interface__`` is taken without a copy, once its producer's work is done;
+        it must not change until the runs that read it are over. Needs cuda-bindings.
+        """
         self._life.check()
+        if self.device.kind == "cuda" and is_device_object(array):
+            return borrow_now(array, self._device())
         array = np.ascontiguousarray(array)
         if self.device.kind == "cpu":
             return array
@@ -146,7 +156,21 @@ class OrtExecutor:
     def get(self, handle: Any) -> NDArray[Any]:
         """The handle's values as an array."""
         self._life.check()
+        if isinstance(handle, Borrowed):
+            return handle.copied(self._device())
         return handle if isinstance(handle, np.ndarray) else handle.numpy()
+
+    def get_device(self, handle: Any) -> Any:
+        """On CUDA the value without a copy, for whoever takes ``__cuda_array_interface__``; it is ready."""
+        self._life.check()
+        if self.device.kind == "cpu":
+            raise DeviceError(f"{self.name}: values are in host memory: use get")
+        return handle.owner if isinstance(handle, Borrowed) else Given(handle)
+
+    def _device(self) -> Cuda:
+        if self._cuda is None:
+            self._cuda = Cuda(self.device.index)
+        return self._cuda
 
     def run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Outputs of ``graph`` by name. Raises EngineError on an unknown graph, wrong inputs, or a failing run."""
@@ -170,7 +194,11 @@ class OrtExecutor:
     def _run_cuda(self, session: ort.InferenceSession, names: list[str], inputs: Mapping[str, Any]) -> list[Any]:
         binding = session.io_binding()
         for name, value in inputs.items():
-            binding.bind_ortvalue_input(name, value)
+            if isinstance(value, Borrowed):
+                kind = value.dtype.type
+                binding.bind_input(name, "cuda", self.device.index, kind, value.shape, value.address)
+            else:
+                binding.bind_ortvalue_input(name, value)
         for name in names:
             binding.bind_output(name, "cuda", self.device.index)
         session.run_with_iobinding(binding)

@@ -367,6 +367,12 @@ class FakeCuda:
             merge(self.host, self.order(stream).clock)
         return []
 
+    def do_cudaMemcpy(self, to: int, source: int, size: int, kind: int) -> list[int]:
+        assert kind == cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self.do_cudaDeviceSynchronize()
+        ctypes.memmove(to, self.view(source, size).ctypes.data, size)
+        return []
+
     # Capture
 
     def do_cudaStreamBeginCapture(self, stream: int, mode: int) -> list[int]:
