@@ -12,6 +12,7 @@ import numpy as np
 from runtime.bundle import GraphSpec
 from runtime.cuda import Cuda, Stream
 from runtime.engines.library import Library, log_of
+from runtime.executors.kernels import Kernels
 from textsr.errors import EngineError
 
 logger = logging.getLogger(__name__)
@@ -48,10 +49,11 @@ class Tensor:
 class Engine:
     """A deserialised engine. Its contexts are made by `context`; it must outlive them."""
 
-    def __init__(self, graph: GraphSpec, source: EngineSource) -> None:
+    def __init__(self, graph: GraphSpec, source: EngineSource, kernels: Kernels | None = None) -> None:
         """Raises EngineError where the library does not take the engine, or its tensors are not the graph's."""
         self.graph, self._library, trt = graph.name, source.library, source.library.module
         self._trt, self._log = trt, log_of(source.library)
+        self._kernels = kernels or Kernels()
         data = source.serialized(graph)
         self._runtime = trt.Runtime(self._log)
         self._engine = self._runtime.deserialize_cuda_engine(data)
@@ -131,6 +133,7 @@ class Engine:
         strategies = getattr(self._trt, "DynamicShapesKernelSpecializationStrategy", None)
         if strategies is not None:
             config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+        self._kernels.attach(config)
         context = self._engine.create_execution_context(config)
         if context is None:
             raise EngineError(f"graph {self.graph}: {self._why('no execution context can be made')}")

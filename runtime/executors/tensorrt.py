@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from runtime.bundle import Bundle, GraphSpec
 from runtime.cuda import Cuda, DeviceArray
-from runtime.engines import CachedEngines, Settings, Target, prepare
+from runtime.engines import CachedEngines, Settings, Target, keep_kernels, prepare, read_kernels
 from runtime.executors.captured import CapturedProgram
 from runtime.executors.device import Device, graph_precision
 from runtime.executors.engine import Engine, EngineSource
+from runtime.executors.kernels import Kernels
 from runtime.executors.lane import Lane
 from textsr.errors import DeviceError, EngineError
 from textsr.loop import Executor, LoopKey
@@ -41,7 +42,9 @@ def open_bundle(bundle: Bundle, device: str, threads: int | None, precision: str
     chosen = graph_precision(bundle, precision, cuda=True)
     Cuda(wanted.index).close()  # says at once where there is no device, before anything is built
     source = CachedEngines(bundle, Settings(precision=chosen), Target.here(device=wanted.index))
-    executor = TensorRTExecutor(bundle.graphs, source, index=wanted.index, precision=chosen)
+    plan = source.plan()
+    kernels = Kernels(lambda: read_kernels(plan), lambda data: keep_kernels(plan, data))
+    executor = TensorRTExecutor(bundle.graphs, source, index=wanted.index, precision=chosen, kernels=kernels)
     try:
         executor.engine("text_condition")  # a small one says whether this GPU takes the library's engines at all
         prepare(source.plan())
@@ -85,12 +88,14 @@ class TensorRTExecutor:
         index: int = 0,
         precision: str = "fp32",
         lanes: int = LANES,
+        kernels: Kernels | None = None,
         api: Any = None,
     ) -> None:
         """An executor of engines from ``source``, each loaded at its first use.
 
         :param index: of the CUDA device.
         :param precision: of the engines, for the name alone.
+        :param kernels: what TensorRT-RTX compiles, taken from and kept in.
         :param api: stands in for ``cuda.bindings.runtime``.
         :raises DeviceError: there is no such device.
         :raises EngineError: cuda-bindings is not installed.
@@ -98,6 +103,7 @@ class TensorRTExecutor:
         self._graphs, self._source, self._most = dict(graphs), source, lanes
         self.cuda = Cuda(index, api)
         self.name = f"{source.library.name}:cuda:{index}:{precision}"
+        self._kernels = kernels or Kernels()
         self._engines: dict[str, Engine] = {}
         self._loading = threading.Lock()
         self._turn = threading.Condition()
@@ -124,7 +130,7 @@ class TensorRTExecutor:
             self.cuda.check()
             if graph not in self._engines:
                 with self.cuda.current():
-                    self._engines[graph] = Engine(self._graphs[graph], self._source)
+                    self._engines[graph] = Engine(self._graphs[graph], self._source, self._kernels)
             return self._engines[graph]
 
     def put(self, array: Any) -> DeviceArray:
@@ -192,6 +198,7 @@ class TensorRTExecutor:
                 self._turn.wait()
             lanes, self._idle = [*self._idle, self._shared], []
         with self._loading, self.cuda.current():
+            self._kernels.store()
             for lane in lanes:
                 with lane.lock:
                     lane.close()
