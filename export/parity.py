@@ -1,115 +1,45 @@
-"""Does the exported bundle compute what torch does? Graph by graph, step by step through the loop, on the final image.
+"""Do two executors compute the same? Graph by graph, step by step through the loop, on the final image.
 
-``python -m export.parity BUNDLE [--checkpoint W]`` measures a bundle anew and prints the table.
+``python -m export.parity BUNDLE [--checkpoint W]`` measures a bundle on ONNX Runtime against torch, on every graph and
+batch; ``python -m export.parity A B`` has any two executors restore the same lines. Both print tables.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
-from operator import itemgetter
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from export.report import (
-    BOUND,
-    PSNR_BOUND,
-    Flips,
-    FreeRun,
-    Measured,
-    ParityReport,
-    count_flips,
-    psnr,
-    relative_error,
-)
+from export.plot import plot_errors
+from export.report import BOUND, PSNR_BOUND, FreeRun, Measured, ParityReport
 from export.source import open_source
+from export.trajectory import Call, Codebook, Comparison, in_order, record, run
+from export.trajectory_compare import SAMPLERS, compare
+from export.trajectory_lines import drawn_lines, folder_lines, open_reader
+from export.trajectory_report import TrajectoryReport
+from export.trajectory_sides import SYNTAX, Spec, codebook_of, open_side
 from export.weights import WEIGHTS, round_weights
 from runtime.bundle import Bundle
 from runtime.executors.onnxruntime import OrtExecutor
 from textsr.checkpoint import load_model
 from textsr.config import Preset
 from textsr.config import preset as named_preset
-from textsr.errors import BundleError, TextSRError
+from textsr.errors import BundleError, InputError, TextSRError
 from textsr.graphs import Model, example_inputs, graphs
-from textsr.loop import Executor, LineBatch, TextSampler, restore
+from textsr.images import atomic
+from textsr.loop import Executor, LineBatch
 from textsr.resize import bicubic_x4
 from textsr.torch_executor import TorchExecutor
 
 logger = logging.getLogger(__name__)
 
 BATCHES = (1, 3)
-SAMPLERS: tuple[TextSampler, ...] = ("fixed", "categorical")
-Arrays = Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class _Call:
-    """A run of a graph in a loop, on host arrays."""
-
-    sampler: TextSampler
-    step: int
-    graph: str
-    inputs: Arrays
-    outputs: Arrays
-
-
-class _Comparison:
-    """Runs candidates on the reference's tensors and keeps the errors, the flips and the decoded images."""
-
-    def __init__(self, model: Model, reference: Executor, bar: tqdm[Any]) -> None:
-        self.model, self.reference, self.bar = model, reference, bar
-        self.flips: dict[str, Flips] = {}
-        self.forced: dict[str, float] = {}
-
-    def alone(self, candidate: Executor, graph: str, batch: int) -> list[Measured]:
-        """The graph on random inputs, on both executors."""
-        inputs = example_inputs(self.model, graph, batch)
-        inputs = self.quantised(inputs) if graph == "vqgan_decoder" else inputs
-        expected, found = run(self.reference, graph, inputs), run(candidate, graph, inputs)
-        return self._compare(f"batch {batch}", -1, graph, expected, found)
-
-    def again(self, candidate: Executor, call: _Call) -> list[Measured]:
-        """The graph on the inputs of a loop, against what the reference gave; the decoder on code vectors."""
-        inputs, expected = call.inputs, call.outputs
-        if call.graph == "vqgan_decoder":
-            inputs = self.quantised(inputs)
-            expected = run(self.reference, call.graph, inputs)
-        found = run(candidate, call.graph, inputs)
-        if call.graph == "vqgan_decoder":
-            self.forced[call.sampler] = psnr(expected["image"], found["image"])
-        return self._compare(call.sampler, call.step, call.graph, expected, found)
-
-    def _compare(self, where: str, step: int, graph: str, expected: Arrays, found: Arrays) -> list[Measured]:
-        self.bar.update()
-        entries = []
-        for name, value in expected.items():
-            if np.issubdtype(value.dtype, np.integer):
-                key, now = f"{graph}.{name}", count_flips(value, found[name])
-                before = self.flips.get(key, Flips(0, 0))
-                self.flips[key] = Flips(before.flipped + now.flipped, before.total + now.total)
-            else:
-                entries.append(Measured(where, step, graph, name, relative_error(value, found[name])))
-        return entries
-
-    def quantised(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """The decoder's latent replaced by the reference's code vectors, which every executor finds again."""
-        with torch.inference_mode():
-            vectors, _ = self.model.vqgan.quantize(torch.tensor(inputs["z_0"]))
-        return {"z_0": vectors.numpy()}
-
-
-def run(executor: Executor, graph: str, inputs: Arrays) -> dict[str, NDArray[Any]]:
-    """A graph from host arrays to host arrays."""
-    outputs = executor.run(graph, {name: executor.put(value) for name, value in inputs.items()})
-    return {name: executor.get(value) for name, value in outputs.items()}
 
 
 def example_lines(preset: Preset, count: int = 1, seed: int = 0) -> LineBatch:
@@ -147,66 +77,39 @@ def measure(
     :param steps: steps of the loop, all of the preset's by default.
     :raises EngineError: a graph cannot be loaded or run.
     """
-    reference, lines = TorchExecutor(graphs(model)), example_lines(bundle.preset)
+    preset, lines = bundle.preset, example_lines(bundle.preset)
+    reference, codebook = TorchExecutor(graphs(model)), codebook_of(model)
     alone: list[Measured] = []
     stepped: list[tuple[int, list[Measured]]] = []
-    loops: list[_Loop] = []
     with tqdm(desc="parity", unit="run", disable=None) as bar:
-        comparison = _Comparison(model, reference, bar)
-        for sampler in SAMPLERS if bundle.samples_text else SAMPLERS[:1]:
-            loops.append(_Loop(reference, bundle.preset, lines, sampler, steps, bar))
-        calls = [call for loop in loops for call in loop.calls]
+        comparison = Comparison(bar)
+        samplers = SAMPLERS if bundle.samples_text else SAMPLERS[:1]
+        passes = [record(reference, preset, lines, codebook, sampler, steps, bar) for sampler in samplers]
+        calls = [call for one in passes for call in one.fed()]
         bar.total = 3 * len(calls) + len(BATCHES) * len(bundle.graphs)
         for name in bundle.graphs:
             single = candidate or OrtExecutor(bundle, "cpu")
-            alone += [entry for batch in BATCHES for entry in comparison.alone(single, name, batch)]
-            stepped += [(n, comparison.again(single, call)) for n, call in enumerate(calls) if call.graph == name]
+            for batch in BATCHES:
+                call = _alone(reference, model, codebook, name, batch)
+                alone += comparison.compare(call, run(single, name, call.inputs))
+            stepped += comparison.again(single, calls, name)
             del single
         other = candidate or OrtExecutor(bundle, "cpu")
-        free: dict[str, FreeRun] = {
-            loop.sampler: loop.beside(_Loop(other, bundle.preset, lines, loop.sampler, steps, bar), comparison.forced)
-            for loop in loops
-        }
-    in_order = tuple(entry for _, entries in sorted(stepped, key=itemgetter(0)) for entry in entries)
-    return ParityReport(reference.name, other.name, BOUND, PSNR_BOUND, tuple(alone), in_order, comparison.flips, free)
+        free: dict[str, FreeRun] = {}
+        for one in passes:
+            free[one.sampler] = comparison.beside(other, preset, lines, one, force_tokens=False).told
+    report = ParityReport(reference.name, other.name, BOUND, PSNR_BOUND, tuple(alone), in_order(stepped))
+    return replace(report, flips=comparison.flips, free=free)
 
 
-class _Loop:
-    """A loop on one executor, and each of its calls as host arrays."""
-
-    def __init__(
-        self,
-        executor: Executor,
-        preset: Preset,
-        lines: LineBatch,
-        sampler: TextSampler,
-        steps: int | None,
-        bar: tqdm[Any],
-    ) -> None:
-        self.sampler = sampler
-        self.calls: list[_Call] = []
-
-        def keep(step: int, graph: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
-            taken, given = ({name: executor.get(value) for name, value in side.items()} for side in (inputs, outputs))
-            self.calls.append(_Call(sampler, step, graph, taken, given))
-            bar.update()
-
-        self.output = restore(executor, preset, lines, steps=steps, text_sampler=sampler, observer=keep)
-
-    @property
-    def z_0(self) -> NDArray[np.float32]:
-        """The last latent."""
-        return self.calls[-1].inputs["z_0"]
-
-    def beside(self, other: _Loop, forced: Mapping[str, float]) -> FreeRun:
-        """This loop, the reference's, against another's; ``forced`` as the comparison found it, by sampler."""
-        return FreeRun(
-            z_0=relative_error(self.z_0, other.z_0),
-            codes=count_flips(self.output.codes, other.output.codes),
-            tokens=count_flips(self.output.tokens, other.output.tokens),
-            psnr=psnr(self.output.image, other.output.image),
-            psnr_forced=forced[self.sampler],
-        )
+def _alone(reference: Executor, model: Model, codebook: Codebook, graph: str, batch: int) -> Call:
+    """The graph on random inputs; the decoder on random code vectors."""
+    inputs = example_inputs(model, graph, batch)
+    if graph == "vqgan_decoder":
+        preset = model.preset
+        shape = (batch, codebook.groups, *preset.latent_shape[1:])
+        inputs = {"z_0": codebook.vectors(np.random.default_rng(0).integers(0, preset.vqgan.codes, shape))}
+    return Call(f"batch {batch}", -1, graph, inputs, run(reference, graph, inputs))
 
 
 def _reference(bundle: Bundle, checkpoint: Path | None) -> Model:
@@ -221,25 +124,88 @@ def _reference(bundle: Bundle, checkpoint: Path | None) -> Model:
     return model
 
 
+def measured(spec: str, checkpoint: Path | None, steps: int | None) -> ParityReport:
+    """`measure` of a bundle given by folder or name, against its own weights or those of ``checkpoint``."""
+    bundle = Bundle.open(spec)
+    model = _reference(bundle, checkpoint)
+    round_weights(model, bundle.precision)
+    return measure(bundle, model, steps=steps)
+
+
+def compared(
+    a: str, b: str, *, steps: int | None, folder: Path | None, count: int, sampler: str = "both"
+) -> TrajectoryReport:
+    """Two sides on drawn lines, or on the pictures of a folder (`export.trajectory_sides.SYNTAX`).
+
+    :raises TextSRError: a side cannot be opened, the sides cannot be compared, or there are no pictures.
+    """
+    if count < 1:
+        raise InputError(f"--count must be at least 1, not {count}")
+    specs, reader = (Spec.parse(a), Spec.parse(b)), open_reader()
+    one = open_side(specs[0])
+    try:
+        other = open_side(specs[1])
+        try:
+            preset, alphabet = one.preset, one.alphabet
+            lines = folder_lines(folder, preset, alphabet, count) if folder else drawn_lines(preset, alphabet, count)
+            samplers = [name for name in SAMPLERS if sampler in ("both", name)]
+            return compare(one, other, lines, steps=steps, samplers=samplers, reader=reader)
+        finally:
+            other.close()
+    finally:
+        one.close()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's options."""
+    made = argparse.ArgumentParser(
+        prog="python -m export.parity",
+        description="A alone: a bundle on ONNX Runtime against torch. A and B: candidate B against reference A, on the "
+        "same lines, noise and uniforms.\n\n" + SYNTAX,
+        epilog="exit status: 0 parity holds; 1 it does not, or something cannot be run; 2 wrong usage",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = made.add_argument
+    add("a", metavar="A", help="a bundle's folder or shipped name; with B: the reference")
+    add("b", metavar="B", nargs="?", help="the candidate")
+    add("--checkpoint", type=Path, metavar="W", help="without B: reference weights; default: the bundle's own")
+    add("--steps", type=int, help="steps of the loop; default: all")
+    add("--lines", type=Path, metavar="DIR", help="with B: pictures of lines; default: lines are drawn")
+    add("--count", type=int, default=2, help="with B: lines to restore, in one batch; default: 2")
+    add("--text-sampler", default="both", choices=["both", *SAMPLERS], help="with B; default: both")
+    add("--json", type=Path, metavar="FILE", help="write everything measured")
+    add("--plot", type=Path, metavar="FILE", help="draw the errors by step and graph (needs matplotlib)")
+    return made
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code: 0 where parity holds."""
-    parser = argparse.ArgumentParser(prog="python -m export.parity", description="Measure a bundle against torch.")
-    parser.add_argument("bundle", help="folder, or the name of a shipped bundle")
-    parser.add_argument("--checkpoint", type=Path, metavar="W", help="reference weights; default: the bundle's own")
-    parser.add_argument("--steps", type=int, help="steps of the loop; default: all")
-    args = parser.parse_args(argv)
+    made = parser()
+    args = made.parse_args(argv)
+    if args.b is None and args.lines is not None:
+        made.error("--lines needs B: a bundle alone is measured on random inputs")
+    if args.b is not None and args.checkpoint is not None:
+        made.error("--checkpoint is for a bundle alone: give the checkpoint as A, as in W@torch")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    report: ParityReport | TrajectoryReport
     try:
-        bundle = Bundle.open(args.bundle)
-        model = _reference(bundle, args.checkpoint)
-        round_weights(model, bundle.precision)
-        report = measure(bundle, model, steps=args.steps)
+        if args.b is None:
+            report = measured(args.a, args.checkpoint, args.steps)
+        else:
+            report = compared(
+                args.a, args.b, steps=args.steps, folder=args.lines, count=args.count, sampler=args.text_sampler
+            )
+        if args.json is not None:
+            with atomic(args.json) as stream:
+                stream.write(json.dumps(report.to_json(), indent=1, ensure_ascii=False, allow_nan=False).encode())
+        if args.plot is not None:
+            plot_errors(report, args.plot)
     except TextSRError as error:
         sys.stderr.write(f"export.parity: {error}\n")
         return 1
     sys.stdout.write(report.table() + "\n")
-    for failure in report.failures():
-        sys.stdout.write(f"FAILED: {failure}\n")
+    if report.failures():
+        sys.stdout.write("\n" + report.failed() + "\n")
     return 1 if report.failures() else 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,22 +17,56 @@ BOUND = 1e-4
 PSNR_BOUND = 50.0
 """Least PSNR in dB of the final image, codebook indices forced."""
 IDENTICAL = 200.0
-"""PSNR in dB that stands for equal images."""
+"""dB that stand for equal values; ``-IDENTICAL``, of a ratio, for values that are not finite."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a comparison must keep.
+
+    ``error``: max|a - b| / max|a| of every floating-point output on the same inputs. ``psnr``: dB of the final image,
+    codebook indices forced. ``own``: dB of the one decoded from the candidate's own latent, tokens forced, or None.
+    ``same_text``: the same text must be read on both images, where a recogniser is installed.
+    """
+
+    error: float = BOUND
+    psnr: float = PSNR_BOUND
+    own: float | None = None
+    same_text: bool = False
+
+
+BOUNDS = {"fp32": Bounds(), "fp16": Bounds(error=2e-2, psnr=40.0, own=40.0, same_text=True)}
+"""By precision: fp16 where either side computes in it, or they store weights in different precisions. A graph's fp16
+bound leaves room above the 5e-3 that half graphs are built to (`export.halfreport.Budget`), as GPUs sum otherwise."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Error of one output. ``where`` is "batch N" or the sampler; ``step`` is the loop's, -1 outside it."""
+    """Error of one output. ``where`` is "batch N", the sampler or "recognizer"; ``step`` is the loop's, -1 outside it.
+
+    ``snr`` is the ratio of the reference's power to that of the difference in dB; None in reports that are older.
+    """
 
     where: str
     step: int
     graph: str
     output: str
     error: float
+    snr: float | None = None
 
     def __str__(self) -> str:
         place = f"{self.where} text, step {self.step}" if self.step >= 0 else self.where
         return f"graph {self.graph}, output {self.output} ({place}): relative error {self.error:.3g}"
+
+    @classmethod
+    def between(cls, where: str, step: int, graph: str, output: str, a: NDArray[Any], b: NDArray[Any]) -> Measured:
+        """The entry of an output that is ``a`` on the reference and ``b`` on the candidate."""
+        return cls(where, step, graph, output, relative_error(a, b), ratio(a, b))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Measured:
+        """From plain values, whose error is None where it is infinite."""
+        return cls(**{**data, "error": _number(data["error"])})
 
 
 @dataclass(frozen=True)
@@ -40,6 +75,10 @@ class Flips:
 
     flipped: int
     total: int
+
+    def __add__(self, other: Flips) -> Flips:
+        """Both together."""
+        return Flips(self.flipped + other.flipped, self.total + other.total)
 
 
 @dataclass(frozen=True)
@@ -55,6 +94,19 @@ class FreeRun:
     tokens: Flips
     psnr: float
     psnr_forced: float
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> FreeRun:
+        """From plain values."""
+        flips = {name: Flips(**data[name]) for name in ("codes", "tokens")}
+        return cls(**{**data, **flips, "z_0": _number(data["z_0"])})
+
+    def __str__(self) -> str:
+        return (
+            f"z_0 {self.z_0:.1e}, codes flipped {self.codes.flipped} of {self.codes.total}, "
+            f"tokens flipped {self.tokens.flipped} of {self.tokens.total}, image {self.psnr:.1f} dB, "
+            f"codes forced {self.psnr_forced:.1f} dB"
+        )
 
 
 @dataclass(frozen=True)
@@ -87,6 +139,10 @@ class ParityReport:
                 found.append(f"final image ({sampler} text): {run.psnr_forced:.1f} dB, {self.psnr_bound:g} needed")
         return found
 
+    def failed(self) -> str:
+        """What is out of bounds, a line each."""
+        return "\n".join(f"FAILED: {failure}" for failure in self.failures())
+
     def require(self) -> None:
         """Raises EngineError that says which graph and step moved first, and by how much, when parity fails."""
         found = self.failures()
@@ -97,21 +153,19 @@ class ParityReport:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
+        """Plain values for JSON; infinite errors are None."""
+        found: dict[str, Any] = finite(asdict(self))
+        return found
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ParityReport:
         """The inverse of `to_json`."""
         return cls(
             **{key: data[key] for key in ("reference", "candidate", "bound", "psnr_bound")},
-            graphs=tuple(Measured(**entry) for entry in data["graphs"]),
-            steps=tuple(Measured(**entry) for entry in data["steps"]),
+            graphs=tuple(map(Measured.from_json, data["graphs"])),
+            steps=tuple(map(Measured.from_json, data["steps"])),
             flips={key: Flips(**entry) for key, entry in data["flips"].items()},
-            free={
-                key: FreeRun(**{**entry, "codes": Flips(**entry["codes"]), "tokens": Flips(**entry["tokens"])})
-                for key, entry in data["free"].items()
-            },
+            free={key: FreeRun.from_json(entry) for key, entry in data["free"].items()},
         )
 
     def table(self) -> str:
@@ -127,12 +181,7 @@ class ParityReport:
             lines.append(f"{name:<20}{alone[name]:10.1e}{inside}")
         lines += ["", *(f"flips of {name}: {flips.flipped} of {flips.total}" for name, flips in self.flips.items())]
         for sampler, run in self.free.items():
-            lines.append(
-                f"{sampler} text, left to itself: z_0 {run.z_0:.1e}, "
-                f"codes flipped {run.codes.flipped} of {run.codes.total}, "
-                f"tokens flipped {run.tokens.flipped} of {run.tokens.total}, image {run.psnr:.1f} dB, "
-                f"codes forced {run.psnr_forced:.1f} dB"
-            )
+            lines.append(f"{sampler} text, left to itself: {run}")
         return "\n".join(lines)
 
 
@@ -143,6 +192,19 @@ def _largest(entries: tuple[Measured, ...]) -> dict[str, float]:
     return found
 
 
+def finite(value: Any) -> Any:
+    """Plain data with None for floats that JSON has no word for."""
+    if isinstance(value, dict):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _number(value: float | None) -> float:
+    return float("inf") if value is None else value
+
+
 def relative_error(reference: NDArray[Any], other: NDArray[Any]) -> float:
     """max|a - b| / max|a|; infinite where shapes differ or a value is not finite."""
     if reference.shape != other.shape or not (np.isfinite(reference).all() and np.isfinite(other).all()):
@@ -150,6 +212,17 @@ def relative_error(reference: NDArray[Any], other: NDArray[Any]) -> float:
     scale = float(np.abs(reference).max(initial=0.0))
     worst = float(np.abs(reference.astype(np.float64) - other).max(initial=0.0))
     return worst / scale if scale > 0 else (0.0 if worst == 0 else float("inf"))
+
+
+def ratio(reference: NDArray[Any], other: NDArray[Any]) -> float:
+    """Power of ``reference`` over that of the difference in dB, within `IDENTICAL` either way."""
+    if reference.shape != other.shape or not (np.isfinite(reference).all() and np.isfinite(other).all()):
+        return -IDENTICAL
+    power = float(np.mean(np.square(reference, dtype=np.float64)))
+    error = float(np.mean((reference.astype(np.float64) - other) ** 2))
+    if error == 0 or power == 0:
+        return IDENTICAL if error == 0 else -IDENTICAL
+    return min(max(10 * float(np.log10(power / error)), -IDENTICAL), IDENTICAL)
 
 
 def psnr(reference: NDArray[np.float32], other: NDArray[np.float32]) -> float:
