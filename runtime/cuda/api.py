@@ -84,11 +84,20 @@ class Cuda:
             raise EngineError("the executor is closed")
 
     @contextmanager
-    def current(self) -> Iterator[None]:
-        """Makes this the calling thread's device, and the caller's own again afterwards."""
-        (before,) = self.call("cudaGetDevice")
-        if before != self.index:
-            self.call("cudaSetDevice", self.index)
+    def current(self, *, closing: bool = False) -> Iterator[None]:
+        """Makes this the calling thread's device, and the caller's own again afterwards.
+
+        While ``closing`` a failure is logged, so that the rest is still tidied.
+        """
+        before = self.index
+        try:
+            (before,) = self.call("cudaGetDevice")
+            if before != self.index:
+                self.call("cudaSetDevice", self.index)
+        except TextSRError as error:
+            if not closing:
+                raise
+            logger.warning("while closing: %s", error)
         try:
             yield
         finally:

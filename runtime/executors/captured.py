@@ -205,7 +205,7 @@ class CapturedProgram:
         if not self._open:
             return
         self._open = False
-        with self._lane.lock, self._cuda.current():
+        with self._lane.lock, self._cuda.current(closing=True):
             self._cuda.quietly("cudaStreamSynchronize", self._lane.main.raw)
             self._cuda.quietly("cudaStreamSynchronize", self._lane.side.raw)
             for made in (self._graph, *self._events):

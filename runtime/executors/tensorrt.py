@@ -197,7 +197,7 @@ class TensorRTExecutor:
             while self._busy:
                 self._turn.wait()
             lanes, self._idle = [*self._idle, self._shared], []
-        with self._loading, self.cuda.current():
+        with self._loading, self.cuda.current(closing=True):
             self._kernels.store()
             for lane in lanes:
                 with lane.lock:

@@ -86,3 +86,20 @@ def test_memory_of_dead_values_is_used_again() -> None:
     written = {span for kind, _, what in capture.nodes if kind == "work" for span in what[1]}
     assert len(written) <= 8
     executor.close()
+
+
+def test_the_keys_used_last_stay_captured() -> None:
+    """With room for eight keys, nine in turn are captured anew each time, freeing the oldest; results stay right."""
+    cuda, toy = FakeCuda(), Toy(GRAPHS)
+    executor = TensorRTExecutor(GRAPHS, FakeSource(cuda, toy.run), api=cuda)
+    plan = Plan(2, (("unet_step", 0, 1), ("mom_image", 2, 0)), (4, 3))
+    for turn in range(3):
+        for steps in range(9):
+            with executor.loop(LoopKey(2, steps, "any")) as runner:
+                found = plan.follow(runner, turn)
+            assert all((one == other).all() for one, other in zip(found, plan.follow(toy, turn), strict=True))
+        assert len(cuda.live["executable"]) == min(8, 9 * turn)
+    assert cuda.calls.count("cudaGraphInstantiate") == 18
+    assert len(cuda.pinned) == 16
+    executor.close()
+    assert not cuda.leaks()
