@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from runtime.bundle import shipped
+from runtime.executors import EXECUTORS
 from runtime.lines import Options
 from runtime.restorer import Restorer
 from runtime.result import Result, enlarged
@@ -73,6 +74,9 @@ def parser() -> argparse.ArgumentParser:
     add("-o", "--out", required=True, type=Path, metavar="OUT", help="folder for the results, made if missing")
     add("--bundle", default="compact", help=f"shipped bundle's name ({names}) or a bundle's folder (default: compact)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add("--executor", default="auto", choices=("auto", *EXECUTORS),
+        help="what runs the graphs (default: auto, the fastest that works: see python -m runtime.doctor)")  # fmt: skip
+    add("--precision", default="auto", help="auto, fp32 or fp16 (default: auto, fp16 on CUDA where it can be had)")
     add("--seed", type=int, default=0, help="seed of the noise: same seed, same result (default: 0)")
     add("--steps", type=int, help="diffusion steps; fewer are faster (default: all that were trained, 18)")
     add("--batch-size", type=int, default=8, help="lines restored at once (default: 8)")
@@ -113,7 +117,7 @@ def _run(options: argparse.Namespace) -> int:
     for name, reason in found.failures:
         _say(f"{name}: {reason}")
     if found.items:
-        restorer = Restorer.open(options.bundle, options.device)
+        restorer = Restorer.open(options.bundle, options.device, executor=options.executor, precision=options.precision)
         restorer.check(Options(options.seed, options.steps, options.text_sampler, options.batch_size))
         records += _restore_all(restorer, found.items, texts, options)
     reported = _report(records, options.report)

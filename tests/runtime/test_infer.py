@@ -190,3 +190,19 @@ def test_the_whole_path_from_a_shell(tiny_bundle: Path, tmp_path: Path) -> None:
     wrong = subprocess.run([*command, "--overwrite"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert wrong.returncode == 1
     assert "no bundle 'absent'" in wrong.stderr
+
+
+def test_executor_and_precision_are_passed_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[tuple[str, ...], dict[str, str]]] = []
+
+    def opened(*given: str, **options: str) -> Restorer:
+        asked.append((given, options))
+        return stub_restorer(KnowingReader())
+
+    monkeypatch.setattr(Restorer, "open", opened)
+    assert run("in/a.png", "-o", "out") == 0
+    assert run("in/a.png", "-o", "x", "--device", "cpu", "--executor", "torch", "--precision", "fp32") == 0
+    assert asked == [
+        (("compact", "auto"), {"executor": "auto", "precision": "auto"}),
+        (("compact", "cpu"), {"executor": "torch", "precision": "fp32"}),
+    ]
