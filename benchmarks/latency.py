@@ -115,7 +115,7 @@ def _measured(options: argparse.Namespace, words: Sequence[str]) -> int:
     if options.threads is not None:
         torch.set_num_threads(_at_least_1(options.threads, "--threads"))
     record = _record(options, words, device, cases, amount)
-    path = options.out or RESULTS / f"latency-{machine.slug(record.about['device']['name'])}.json"
+    path = options.out or RESULTS / (show.stem(record.about["device"]["name"]) + ".json")
     if options.resume:
         record.resume(path)
     if not options.no_memory:

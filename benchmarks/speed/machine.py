@@ -68,11 +68,6 @@ def cpu_name(info: Path = Path("/proc/cpuinfo")) -> str:
     return platform.processor() or platform.machine()
 
 
-def slug(name: str) -> str:
-    """A device's name as part of a file's."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
 def tf32() -> dict[str, bool]:
     """Whether torch may round float32 to TF32 in products and convolutions; both as torch sets them."""
     return {"matrix products": torch.backends.cuda.matmul.allow_tf32, "convolutions": torch.backends.cudnn.allow_tf32}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from textsr.errors import InputError
 BEGIN, END = "<!-- latency:begin -->", "<!-- latency:end -->"
 README = Path(__file__).resolve().parents[2] / "README.md"
 NOTHING = "Not measured yet: `python -m benchmarks.latency` does, and `--readme` puts the table here."
+README_BATCHES = (1, 16)
 BUSY = 0.6
 """Load a core, before a run, from which on its figures are not to be trusted."""
 Row = Mapping[str, Any]
@@ -47,7 +49,7 @@ def notes(data: Mapping[str, Any]) -> list[str]:
         f"Medians over {how['rounds']} rounds in which all rows take turns, with the same {how['lines']} lines "
         f"({how['lines_are']}). The text is given: no system's recogniser is in it. "
         "DiffTSR and a preset without bundle have random weights, which cost the same.",
-        "*N of M steps*: N steps were timed and multiplied. Times DiffTSR: as released, without its text diffusion, in "
+        "Memory is the largest that a process of its own takes, with all its networks loaded. *N of M steps*: N steps were timed and multiplied. Times DiffTSR: as released, without its text diffusion, in "
         "the same run.",
     ]
     if data["device"]["kind"] != "cpu":
@@ -77,7 +79,7 @@ def name_of(row: Row) -> str:
 
 
 def short(data: Mapping[str, Any]) -> str:
-    """The README's part on one device. Markdown."""
+    """The README's part on one device: batches of 1 and 16, and where the rest is. Markdown."""
     head = (
         "system",
         "executor",
@@ -94,9 +96,18 @@ def short(data: Mapping[str, Any]) -> str:
         (name_of(row), f"{row['executor']} {row['precision']}", str(row["batch"]), steps_of(row), row["text_sampler"],
          seconds(row["seconds_per_line"]), seconds(row["p90"]), _number(row["gflop_per_line"]), _memory(row),
          _times(row))
-        for row in data["rows"] if row["seconds_per_line"] is not None
+        for row in data["rows"] if row["seconds_per_line"] is not None and row["batch"] in README_BATCHES
     ]  # fmt: skip
-    return "\n".join([heading(data), "", *_markdown(head, body), "", *notes(data)])
+    files = f"benchmarks/results/{stem(data['device']['name'])}"
+    rest = f"All rows, seconds by part and what was not measured: [{files}.md]({files}.md), raw timings in its JSON."
+    return "\n".join(
+        [heading(data), "", *_markdown(head, body), "", *notes(data), rest, "", f"![Seconds a line]({files}.png)"]
+    )
+
+
+def stem(device: str) -> str:
+    """Name of a device's files below benchmarks/results/."""
+    return "latency-" + re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
 
 
 def readme_part(results: Sequence[Mapping[str, Any]]) -> str:

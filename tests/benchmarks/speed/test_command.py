@@ -142,6 +142,6 @@ def test_what_a_run_was_made_with(tmp_path: Path) -> None:
     info.write_text("processor\t: 0\nmodel name\t: A(R) Chip(TM) 7\nmodel name\t: B\n", encoding="utf-8")
     assert machine.cpu_name(info) == "A Chip 7"
     assert machine.cpu_name(tmp_path / "none")
-    assert machine.slug("NVIDIA H100 80GB, HBM3") == "nvidia-h100-80gb-hbm3"
+    assert show.stem("NVIDIA H100 80GB, HBM3") == "latency-nvidia-h100-80gb-hbm3"
     assert machine.device("cpu")["kind"] == "cpu"
     assert DIFFTSR in plan(Choices())[0].label

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.speed import show
 from benchmarks.speed.clock import Sample
 from benchmarks.speed.plan import Choices, plan
-from benchmarks.speed.record import Measured, Record, all_results
+from benchmarks.speed.record import RESULTS, Measured, Record, all_results
 from textsr.errors import InputError
 
 
@@ -31,7 +31,12 @@ def results(kind: str = "cpu", load: float = 0.1) -> dict[str, Any]:
 
 def test_the_readme_s_table_is_what_the_results_give() -> None:
     text = show.README.read_text(encoding="utf-8")
-    assert show.put_into(text, all_results()) == text, "run python -m benchmarks.latency --readme"
+    results = all_results()
+    assert show.put_into(text, results) == text, "run python -m benchmarks.latency --readme"
+    for data in results:
+        files = [RESULTS / (show.stem(data["device"]["name"]) + suffix) for suffix in (".json", ".md", ".png")]
+        assert all(file.is_file() for file in files)
+        assert files[1].read_text(encoding="utf-8") == show.table(data)
 
 
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])
