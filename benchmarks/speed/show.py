@@ -49,8 +49,8 @@ def notes(data: Mapping[str, Any]) -> list[str]:
         f"Medians over {how['rounds']} rounds in which all rows take turns, with the same {how['lines']} lines "
         f"({how['lines_are']}). The text is given: no system's recogniser is in it. "
         "DiffTSR and a preset without bundle have random weights, which cost the same.",
-        "Memory is the largest that a process of its own takes, with all its networks loaded. *N of M steps*: N steps were timed and multiplied. Times DiffTSR: as released, without its text diffusion, in "
-        "the same run.",
+        "Memory is the largest that a process of its own takes, with all its networks loaded. *N of M steps*: N steps "
+        "were timed and multiplied. Times DiffTSR: as released, without its text diffusion, in the same run.",
     ]
     if data["device"]["kind"] != "cpu":
         lines[1] += (
