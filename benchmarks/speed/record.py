@@ -101,7 +101,7 @@ class Record:
         for name in ("device", "commit"):
             if data.get(name) != self.about.get(name):
                 raise InputError(
-                    f"{path}: is of {name} {data.get(name)!r}, not {self.about.get(name)!r}: leave --resume"
+                    f"{path}: is of {name} {data.get(name)!r}, not {self.about.get(name)!r}: leave out --resume"
                 )
         rows = {row["label"]: row for row in data["rows"]}
         if set(rows) != {case.label for case in self.cases}:
