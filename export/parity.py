@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from export.lines import DEFAULT_LINES, LINES
 from export.plot import plot_errors
 from export.report import BOUND, PSNR_BOUND, FreeRun, Measured, ParityReport
 from export.source import open_source
@@ -133,13 +134,13 @@ def measured(spec: str, checkpoint: Path | None, steps: int | None) -> ParityRep
 
 
 def compared(
-    a: str, b: str, *, steps: int | None, folder: Path | None, count: int, sampler: str = "both"
+    a: str, b: str, *, steps: int | None, folder: Path | None = None, count: int | None = None, sampler: str = "both"
 ) -> TrajectoryReport:
     """Two sides on drawn lines, or on the pictures of a folder (`export.trajectory_sides.SYNTAX`).
 
     :raises TextSRError: a side cannot be opened, the sides cannot be compared, or there are no pictures.
     """
-    if count < 1:
+    if count is not None and count < 1:
         raise InputError(f"--count must be at least 1, not {count}")
     specs, reader = (Spec.parse(a), Spec.parse(b)), open_reader()
     one = open_side(specs[0])
@@ -147,6 +148,7 @@ def compared(
         other = open_side(specs[1])
         try:
             preset, alphabet = one.preset, one.alphabet
+            count = count or LINES.get(preset.name, DEFAULT_LINES)
             lines = folder_lines(folder, preset, alphabet, count) if folder else drawn_lines(preset, alphabet, count)
             samplers = [name for name in SAMPLERS if sampler in ("both", name)]
             return compare(one, other, lines, steps=steps, samplers=samplers, reader=reader)
@@ -171,7 +173,7 @@ def parser() -> argparse.ArgumentParser:
     add("--checkpoint", type=Path, metavar="W", help="without B: reference weights; default: the bundle's own")
     add("--steps", type=int, help="steps of the loop; default: all")
     add("--lines", type=Path, metavar="DIR", help="with B: pictures of lines; default: lines are drawn")
-    add("--count", type=int, default=2, help="with B: lines to restore, in one batch; default: 2")
+    add("--count", type=int, help="with B: lines to restore, in one batch; default: 2, of paper 1")
     add("--text-sampler", default="both", choices=["both", *SAMPLERS], help="with B; default: both")
     add("--json", type=Path, metavar="FILE", help="write everything measured")
     add("--plot", type=Path, metavar="FILE", help="draw the errors by step and graph (needs matplotlib)")

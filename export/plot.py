@@ -41,8 +41,9 @@ def plot_errors(report: ParityReport | TrajectoryReport, path: Path) -> None:
         _draw(panel, sampler, parity.steps, drift)
         panel.axhline(parity.bound, color="black", linewidth=0.8, linestyle=":", label=f"bound {parity.bound:g}")
         panel.set(title=f"{sampler} text", xlabel="step", yscale="log")
+        panel.xaxis.get_major_locator().set_params(integer=True)
     panels[0].set_ylabel("relative error")
-    panels[-1].legend(fontsize="small")
+    figure.legend(*panels[-1].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
     figure.suptitle(f"{parity.candidate} against {parity.reference}")
     with atomic(path) as stream:
         figure.savefig(stream, format=kind, dpi=120)

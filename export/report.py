@@ -35,9 +35,9 @@ class Bounds:
     same_text: bool = False
 
 
-BOUNDS = {"fp32": Bounds(), "fp16": Bounds(error=2e-2, psnr=40.0, own=40.0, same_text=True)}
+BOUNDS = {"fp32": Bounds(), "fp16": Bounds(error=1e-2, psnr=40.0, own=40.0, same_text=True)}
 """By precision: fp16 where either side computes in it, or they store weights in different precisions. A graph's fp16
-bound leaves room above the 5e-3 that half graphs are built to (`export.halfreport.Budget`), as GPUs sum otherwise."""
+bound is twice what half graphs are built to (`export.halfreport.Budget`), as GPUs add up in another order."""
 
 
 @dataclass(frozen=True)

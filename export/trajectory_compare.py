@@ -17,6 +17,7 @@ from export.trajectory_lines import NOT_INSTALLED, Lines, ReadLine, read_both
 from export.trajectory_report import Captured, TrajectoryReport
 from export.trajectory_sides import Side, check_alike
 from runtime.recognizer import LineReader
+from textsr.errors import InputError
 from textsr.loop import TextSampler, restore
 
 SAMPLERS: tuple[TextSampler, ...] = ("fixed", "categorical")
@@ -37,6 +38,7 @@ def compare(
     :param steps: of the loop, all of the preset's by default.
     :param samplers: categorical is left out where either side has no graphs for it.
     :param reader: reads the final images of both sides; None where none is installed.
+    :raises InputError: the text sampler asked for needs graphs that are not there.
     :raises BundleError: the sides are models of different kinds.
     :raises EngineError: a graph cannot be loaded or run.
     """
@@ -45,6 +47,8 @@ def compare(
     bounds = bounds_of(a, b)
     if not {"mom_image", "text_step"} <= set(graphs):
         samplers = [sampler for sampler in samplers if sampler == "fixed"]
+    if not samplers:
+        raise InputError(f"{a.spec} and {b.spec} have no graphs for the categorical text sampler: use fixed")
     with tqdm(desc="parity", unit="run", disable=None) as bar:
         comparison = Comparison(bar)
         passes = [record(a.executor, a.preset, lines.batch, a.codebook, one, steps, bar) for one in samplers]
