@@ -98,8 +98,9 @@ def test_emulated_half_precision_is_a_side(tiny_bundle: Path, tmp_path: Path) ->
     for entry in report.parity.steps:
         moving[entry.graph] = max(entry.error, moving.get(entry.graph, 0.0))
     del moving["glyph_canvas"]  # its places want float32, which export.precision would find
-    assert all(1e-6 < error < 1e-2 for error in moving.values()), str(moving)
     assert len(moving) == len(Bundle.open(folder).graphs) - 1
+    assert max(moving.values()) < 1e-2, str(moving)
+    assert moving["unet_step"] > 1e-4 < moving["vqgan_decoder"], "half precision rounds"
     assert report.forced["categorical"].psnr_forced > BOUNDS["fp16"].psnr
     less = compared(f"{folder}@torch", f"{folder}@onnxruntime:fp16", steps=1, count=1, sampler="fixed")
     assert less.parity.candidate == "onnxruntime:cpu:fp16"

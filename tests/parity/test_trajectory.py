@@ -76,6 +76,7 @@ def test_an_executor_beside_itself_moves_nowhere(same: TrajectoryReport, side: S
     assert same.forced.keys() == same.parity.free.keys() == {"fixed", "categorical"}
     assert all(run.psnr == run.psnr_forced == IDENTICAL for run in same.forced.values())
     assert (same.failures(), same.moved(), same.failed()) == ([], [], "")
+    assert same.captured == {}, "torch on the CPU captures nothing"
     assert same.steps == STEPS
 
 
