@@ -21,11 +21,20 @@ def timestep_embedding(t: Tensor, dim: int) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
+def traced(x: Tensor) -> bool:
+    """Whether ``x`` passes through a trace (export, compilation, shapes alone) and not through a computation."""
+    return torch.compiler.is_compiling() or type(x) is not Tensor or x.is_meta
+
+
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """Softmax attention of already scaled queries: (..., N, d), (..., M, d), (..., M, e) -> (..., N, e).
 
-    ``bias`` broadcasts to (..., N, M) and is added before the softmax, which runs in float32.
+    ``bias`` broadcasts to (..., N, M) and is added before the softmax, which runs in float32. Inference takes torch's
+    fused kernel, which never holds the (N, M) scores; exported graphs and training have the formula itself.
     """
+    if not torch.is_grad_enabled() and not traced(q):
+        mask = None if bias is None else bias.to(q.dtype)
+        return F.scaled_dot_product_attention(q, k, v, mask, scale=1.0)
     scores = q @ k.transpose(-1, -2)
     if bias is not None:
         scores = scores + bias.to(scores.dtype)

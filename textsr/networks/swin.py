@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from textsr.config import UNetConfig
-from textsr.networks.layers import attention
+from textsr.networks.layers import attention, traced
 
 
 def relative_position_index(window: int) -> Tensor:
@@ -45,7 +45,7 @@ def _kept_mask(height: int, width: int, window: tuple[int, int], shift: int, dev
 
 def _mask(height: int, width: int, window: tuple[int, int], shift: int, x: Tensor) -> Tensor:
     """`shift_mask` on the device of ``x``, made once: a copy from the host would wait, and cannot be captured."""
-    if torch.compiler.is_compiling() or type(x) is not Tensor or x.is_meta:  # a trace is to hold it as a constant
+    if traced(x):  # it is to hold the mask as a constant
         return shift_mask(height, width, window, shift).to(x.device)
     return _kept_mask(height, width, window, shift, x.device)
 

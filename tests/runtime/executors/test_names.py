@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.executors import fake_cuda, fake_tensorrt
+from tests.runtime.executors import fake_cuda, fake_cuda_types, fake_tensorrt
 from tests.runtime.executors.make_names import names, overloads, split
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -82,7 +82,7 @@ def test_an_installed_tensorrt_has_the_names_of_the_file() -> None:
 
 def test_the_cuda_stand_in_has_real_names_parameters_and_values() -> None:
     runtime = pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings is not installed")
-    for kind in fake_cuda.ENUMS:
+    for kind in fake_cuda_types.ENUMS:
         real = {member.name: int(member) for member in getattr(runtime, kind.__name__)}
         assert {member.name: int(member) for member in kind}.items() <= real.items()
     for name, member in vars(fake_cuda.FakeCuda).items():
