@@ -80,7 +80,7 @@ def open_session(
     """
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")  # masked softmax makes them, and they are slow
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")  # slow, and masked softmax makes them
     if threads is not None:
         options.intra_op_num_threads = threads
     wanted = _CUDA if device.kind == "cuda" else _CPU
