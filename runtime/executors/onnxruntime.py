@@ -26,8 +26,8 @@ from textsr.errors import DeviceError, EngineError
 logger = logging.getLogger(__name__)
 
 SESSION = ("session.set_denormal_as_zero", "session.force_spinning_stop")
-"""Masked softmax makes denormals, which are slow. And threads of one graph that go on spinning hold up those of the next:
-on two cores a line of `compact` takes 1.15 times as long, and 2.1 times where text is sampled."""
+"""Masked softmax makes denormals, which are slow. Threads of one graph that go on spinning hold up those of the next:
+on two cores a line of `compact` takes 1.15 times as long, 2.1 times where text is sampled."""
 
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
