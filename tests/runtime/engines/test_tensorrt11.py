@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -129,6 +130,15 @@ def test_progress_adds_nested_phases_and_never_falls(library: Library) -> None:
     assert watch.step_complete("all", 1) is False
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """Python's own handler of the interrupt key: what starts the tests in the background has the key ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_the_interrupt_key_asks_the_library_to_stop(fake: FakeModule, library: Library, bundle: Bundle) -> None:
     graph, before = bundle.graphs["small"], signal.getsignal(signal.SIGINT)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ from runtime.executors.placement import check_placement, nodes_by_provider
 from tests.runtime.executors.helpers import Toy, lines, open_fake
 from textsr.errors import BundleError, DeviceError, EngineError, InputError
 from textsr.loop import restore
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -267,3 +270,16 @@ def test_onnx_runtime_on_cuda_equals_the_cpu(bundle: Bundle) -> None:
     one = restore(OrtExecutor(bundle, "cpu", 1), bundle.preset, given, steps=2)
     other = restore(OrtExecutor(bundle, "cuda"), bundle.preset, given, steps=2)
     assert np.abs(one.image - other.image).max() < 0.05
+
+
+def test_a_session_leaves_the_callers_arithmetic_alone() -> None:
+    """ONNX Runtime can flush denormals, but does so in the thread of whoever opens a session first."""
+    code = (
+        "import numpy as np\n"
+        "from runtime import Restorer\n"
+        "restorer = Restorer.open('compact', 'cpu', read_text=False)\n"
+        "restorer([np.zeros((32, 128, 3), np.uint8)], steps=1)\n"
+        "print(np.float32(1e-40) * np.float32(0.5) > 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
