@@ -31,15 +31,15 @@ MEMORY_LIMIT = 6 << 30
 SYMBOLS = "".join(chr(0x4E00 + number) for number in range(7935))
 
 RUN = """
-import json, resource, sys
+import json, sys
 import numpy as np
+from tests.memory import peak
 from textsr.reference import Reference
 reference = Reference.open(sys.argv[1], "paper", "cpu")
-loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+loaded = peak()
 picture = np.random.default_rng(0).integers(0, 256, (32, 128, 3), dtype=np.uint8)
 result = reference([picture], steps=2, text_sampler="categorical")[0]
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps({"loaded": loaded << 10, "peak": peak << 10, "reader": result.reader, "shape": result.raw.shape,
+print(json.dumps({"loaded": loaded, "peak": peak(), "reader": result.reader, "shape": result.raw.shape,
                   "dtype": str(next(reference.executor.graphs["unet_step"].parameters()).dtype)}))
 """
 """Loads a checkpoint, has TransOCR read a line, and restores it in two steps, the text drawn anew in each."""
