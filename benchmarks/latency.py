@@ -26,7 +26,7 @@ from benchmarks.speed.peak import Peak
 from benchmarks.speed.plan import Case, Choices, plan
 from benchmarks.speed.record import RESULTS, Record, all_results, read
 from benchmarks.speed.systems import Sources, opener
-from runtime.executors.device import Device
+from textsr.device import Device
 from textsr.errors import DeviceError, InputError, TextSRError
 
 TESTSET = Path(__file__).resolve().parents[1] / ".cache" / "testset"

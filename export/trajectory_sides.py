@@ -19,11 +19,11 @@ from export.trajectory import Codebook
 from export.weights import WEIGHTS
 from runtime.bundle import MANIFEST, Bundle, shipped
 from runtime.executors import open_executor
-from runtime.executors.device import Device
 from textsr.alphabet import Alphabet
 from textsr.checkpoint import read_metadata
 from textsr.config import PRESETS, Preset
 from textsr.config import preset as named_preset
+from textsr.device import Device
 from textsr.errors import BundleError, DeviceError, InputError
 from textsr.graphs import Model, graphs
 from textsr.loop import Executor

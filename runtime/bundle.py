@@ -168,12 +168,17 @@ def _inside(folder: Path, name: Any) -> Path:
     return folder.joinpath(*pure.parts)
 
 
-def _verify(path: Path, digest: str) -> None:
+def file_sha256(path: Path) -> str:
+    """The hash of a bundle's file. Raises BundleError where it cannot be read."""
     try:
         with path.open("rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
+            return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise BundleError(f"{path}: named by the bundle but cannot be read ({error.strerror})") from error
+
+
+def _verify(path: Path, digest: str) -> None:
+    found = file_sha256(path)
     if found != digest.lower():
         raise BundleError(f"{path}: SHA-256 is {found[:12]}..., the bundle says {digest[:12]}...: damaged or changed")
 

@@ -17,9 +17,9 @@ from runtime.doctor.kept import BundleFound, CacheFound, find_bundle, find_cache
 from runtime.doctor.libraries import Library, OnnxRuntime, find_libraries, find_onnxruntime, library_warnings
 from runtime.doctor.line import FAILURES, STEPS, Trial, close, draw_line, told, try_executor
 from runtime.executors import EXECUTORS, choose_executor, open_executor
-from runtime.executors.device import Device
 from runtime.lines import Options
 from runtime.restorer import Restorer
+from textsr.device import Device
 
 FORMAT = 1
 """Of the JSON; higher where a key goes or changes its meaning."""

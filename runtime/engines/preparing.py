@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
+from runtime.bundle import file_sha256
 from runtime.engines.build import build_engine
 from runtime.engines.cache import EngineCache, digest
 from runtime.engines.planning import EnginePlan, PlannedEngine, plan
@@ -78,12 +78,7 @@ def _prove(wanted: EnginePlan) -> None:
         path = bundle.path / name
         if name.endswith(".onnx") and path not in graphs:
             continue
-        try:
-            with path.open("rb") as stream:
-                found = hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
-            raise BundleError(f"{path}: named by the bundle but cannot be read ({error.strerror})") from error
-        if found != expected.lower():
+        if file_sha256(path) != expected.lower():
             raise BundleError(f"{path}: has changed since the bundle was opened: open it again")
 
 

@@ -9,7 +9,8 @@ from importlib import import_module
 import numpy as np
 
 from runtime.bundle import Bundle
-from runtime.executors.device import Device, check_precision, no_gpu
+from runtime.executors.device import check_precision, no_gpu
+from textsr.device import Device
 from textsr.errors import DeviceError, EngineError, InputError, TextSRError
 from textsr.loop import Executor
 

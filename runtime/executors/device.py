@@ -1,40 +1,16 @@
-"""Names of devices (auto, cpu, cuda, cuda:N), of precisions, and whether there is a GPU at all."""
+"""Names of precisions, and whether there is a GPU at all."""
 
 from __future__ import annotations
 
 import ctypes
 import os
-import re
 import sys
-from dataclasses import dataclass
 from typing import Literal
 
 from runtime.bundle import Bundle
 from textsr.errors import EngineError, InputError
 
-_PATTERN = re.compile(r"auto|cpu|cuda(?::(\d{1,3}))?")
 PRECISIONS = ("auto", "fp32", "fp16")
-
-
-@dataclass(frozen=True)
-class Device:
-    """A device as asked for; ``index`` counts CUDA devices."""
-
-    kind: Literal["auto", "cpu", "cuda"]
-    index: int = 0
-
-    @classmethod
-    def parse(cls, name: str) -> Device:
-        """The device called ``name``. Raises InputError on any other name."""
-        match = _PATTERN.fullmatch(name)
-        if match is None:
-            raise InputError(f"unknown device {name!r}: choose auto, cpu, cuda or cuda:N")
-        if name.startswith("cuda"):
-            return cls("cuda", int(match.group(1) or 0))
-        return cls("cpu" if name == "cpu" else "auto")
-
-    def __str__(self) -> str:
-        return f"cuda:{self.index}" if self.kind == "cuda" else self.kind
 
 
 def check_precision(precision: str) -> None:

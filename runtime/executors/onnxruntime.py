@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from runtime.bundle import Bundle, GraphSpec
 from runtime.cuda import Cuda, is_device_object
-from runtime.executors.device import Device, Lifetime, graph_precision
+from runtime.executors.device import Lifetime, graph_precision
 from runtime.executors.ortvalues import Borrowed, Given, borrow_now
 from runtime.executors.placement import check_placement, nodes_by_provider
+from textsr.device import Device
 from textsr.errors import DeviceError, EngineError
 
 logger = logging.getLogger(__name__)

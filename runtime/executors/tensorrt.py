@@ -15,10 +15,11 @@ from runtime.bundle import Bundle, GraphSpec
 from runtime.cuda import Cuda, DeviceArray
 from runtime.engines import CachedEngines, Settings, Target, keep_kernels, prepare, read_kernels
 from runtime.executors.captured import CapturedProgram
-from runtime.executors.device import Device, graph_precision
+from runtime.executors.device import graph_precision
 from runtime.executors.engine import Engine, EngineSource
 from runtime.executors.kernels import Kernels
 from runtime.executors.lane import Lane
+from textsr.device import Device
 from textsr.errors import DeviceError, EngineError
 from textsr.loop import Executor, LoopKey
 from textsr.program import Program

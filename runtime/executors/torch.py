@@ -6,7 +6,8 @@ import logging
 from importlib import import_module
 
 from runtime.bundle import Bundle
-from runtime.executors.device import Device, check_precision
+from runtime.executors.device import check_precision
+from textsr.device import Device
 from textsr.errors import BundleError, DeviceError
 from textsr.loop import Executor
 

@@ -12,8 +12,8 @@ import pytest
 
 from runtime.bundle import Bundle, shipped
 from runtime.executors import open_executor
-from runtime.executors.device import Device
 from textsr.config import TINY
+from textsr.device import Device
 from textsr.errors import BundleError, DeviceError, EngineError, InputError
 
 

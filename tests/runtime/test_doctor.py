@@ -18,11 +18,11 @@ from runtime.doctor.diagnosis import Auto, Considered, ask_auto, places
 from runtime.doctor.gpu import Gpu, GpuFound
 from runtime.doctor.line import HEIGHT, IDENTICAL_DB, Trial, blank, psnr, try_executor
 from runtime.executors import EXECUTORS, Attempt, Choice, choice
-from runtime.executors.device import Device
 from runtime.executors.onnxruntime import OrtExecutor
 from tests.runtime.doctor_schema import SCHEMA, check
 from tests.runtime.executors.helpers import open_fake
 from tests.runtime.helpers import StubExecutor, stub_bundle
+from textsr.device import Device
 from textsr.errors import DeviceError, EngineError
 
 H100 = GpuFound((Gpu(0, "NVIDIA H100 80GB HBM3", (9, 0)),), "580.95.05", "13.0", runtimes=("13.0.96",))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from textsr.alphabet import Alphabet
 from textsr.batch import GIVEN, line_batch, remark
 from textsr.checkpoint import load_model, read_metadata, stated_alphabet, stated_preset, stated_symbols
 from textsr.config import SCHEDULES, Preset, preset
+from textsr.device import Device
 from textsr.errors import BundleError, DeviceError, InputError
 from textsr.fit import FittedLine, fit_line, unfit_line
 from textsr.graphs import graphs
@@ -212,14 +212,12 @@ def choose_preset(name: str | Preset, metadata: Mapping[str, str], schedule: int
 
 def choose_device(name: str) -> torch.device:
     """auto (CUDA where there is one), cpu, cuda or cuda:N. Raises InputError on other names, DeviceError if absent."""
-    if re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name) is None:
-        raise InputError(f"unknown device {name!r}: choose auto, cpu, cuda or cuda:N")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    wanted = Device.parse(name)
+    if wanted.kind == "auto":
+        wanted = Device("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted.kind == "cuda" and wanted.index >= torch.cuda.device_count():
         raise DeviceError(f"device {name}: torch {torch.__version__} finds no such CUDA device; use --device cpu")
-    return device
+    return torch.device(str(wanted))
 
 
 def _reader(executor: Executor, chosen: Preset, metadata: Mapping[str, str]) -> TransOCRReader | None:

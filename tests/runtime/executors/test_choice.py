@@ -21,10 +21,11 @@ from runtime import Restorer
 from runtime.bundle import Bundle
 from runtime.executors import EXECUTORS, Attempt, choice, choose_executor, open_executor
 from runtime.executors import onnxruntime as ours
-from runtime.executors.device import Device, Lifetime, graph_precision, no_gpu
+from runtime.executors.device import Lifetime, graph_precision, no_gpu
 from runtime.executors.onnxruntime import OrtExecutor, open_session
 from runtime.executors.placement import check_placement, nodes_by_provider
 from tests.runtime.executors.helpers import Toy, lines, open_fake
+from textsr.device import Device
 from textsr.errors import BundleError, DeviceError, EngineError, InputError
 from textsr.loop import restore
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runtime.executors import onnxruntime as ours
-from runtime.executors.device import Device
+from textsr.device import Device
 from textsr.errors import TextSRError
 
 

@@ -13,11 +13,11 @@ import pytest
 from runtime.bundle import Bundle
 from runtime.cuda import Cuda
 from runtime.executors import onnxruntime as ours
-from runtime.executors.device import Device
 from runtime.executors.onnxruntime import OrtExecutor
 from runtime.executors.ortvalues import Borrowed, Given
 from tests.runtime.executors.fake_cuda import FakeCuda
 from tests.runtime.executors.test_cuda import foreign
+from textsr.device import Device
 from textsr.errors import DeviceError, EngineError
 
 
