@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from textsr.alphabet import Alphabet
 from textsr.checkpoint import save_model
+from textsr.config import Preset
 from textsr.fit import SCALE
 from textsr.graphs import Model, corrected, graphs
 from textsr.loop import LineBatch, restore
@@ -49,9 +50,10 @@ class Trained(nn.Module):
         self.unet, self.mom, self.tdm = model.unet, model.mom, model.tdm
 
 
-def enlarge(lq: Tensor) -> Tensor:
-    """The runtime's bicubic enlargement (a = -0.75) of lq (B,3,h,w)."""
-    return F.interpolate(lq, scale_factor=float(SCALE), mode="bicubic", align_corners=False)
+def enlarge(lq: Tensor, preset: Preset) -> Tensor:
+    """The runtime's bicubic enlargement (a = -0.75) of lq (B,3,h,w), clamped where the preset has it so."""
+    image = F.interpolate(lq, scale_factor=float(SCALE), mode="bicubic", align_corners=False)
+    return image.clamp(-1, 1) if preset.clamp_enlarged else image
 
 
 @dataclass(frozen=True)
@@ -126,9 +128,10 @@ class DiffusionStage:
         lq = three_sources(hr, progress, self.generator, torch.from_numpy(batch.severity).to(self.device))
         lq = lq.mul(2).sub(1)
         hr = hr.mul(2).sub(1).contiguous(memory_format=torch.channels_last)
+        enlarged = enlarge(lq, self.full.preset).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16):
             z_0 = self.cache.get(batch.places, hr, self.full)
-            z_y = self.full.vqgan.encode(enlarge(lq).contiguous(memory_format=torch.channels_last)).float()
+            z_y = self.full.vqgan.encode(enlarged).float()
         t = torch.randint(len(self.schedule), (len(hr),), generator=self.generator, device=self.device)
         eta = self.etas[t][:, None, None, None]
         noise = torch.randn(z_0.shape, generator=self.generator, device=self.device)
@@ -222,7 +225,7 @@ class DiffusionStage:
         severity = torch.from_numpy(batch.severity).to(self.device)  # that of the readings
         with torch.autocast(self.device.type, enabled=False):
             lq = three_sources(hr, 1.0, generator, severity).mul(2).sub(1)
-            image = enlarge(lq)
+            image = enlarge(lq, self.full.preset)
         hr = hr.mul(2).sub(1)
         text, keys = batch.reading, [bytes([i]) for i in range(len(lines))]
         arrays = LineBatch(
