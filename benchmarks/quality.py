@@ -21,11 +21,11 @@ if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import testset
-from benchmarks.judge import Judge, Reader
 from benchmarks.methods import Method, MethodOptions, Output, find_method
 from benchmarks.pictures import Panel, write_pictures
 from benchmarks.testset import TestLine
 from textsr.errors import InputError, TextSRError
+from train.evaluation.judge import Judge, Reader
 from train.metrics import NORMALISATION, PerceptualMetric, accuracy, bootstrap, ned, psnr
 
 FIGURES = ("acc", "ned", "psnr", "st_lpips")

@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks.judge import Judge, Reader
 from textsr.config import SCALE
 from textsr.errors import InputError
-from textsr.fit import to_uint8
-from textsr.resize import bicubic_x4
+from train.evaluation.degradation import SEVERITIES, degrade_line, enlarge, line_seed, turn
+from train.evaluation.judge import Judge, Reader
 from train.metrics import accuracy
 
 log = logging.getLogger(__name__)
@@ -34,9 +33,6 @@ VERSION = 1
 """Of the recipe: a test set made by another one is made anew."""
 SEED = 2026
 LINES, QUICK = 1000, 120
-SEVERITIES = {"mild": 0.6, "medium": 0.85, "strong": 1.0}
-"""What train.degrade and train.camera take; calibrated, see `check`."""
-SOURCES = ("degraded", "camera", "camera degraded")
 DRAWS = 5
 HR_AT_LEAST, BICUBIC_BETWEEN = 0.98, (0.55, 0.75)
 """Shares of lines that the judge must read for the set to be fit for use."""
@@ -69,11 +65,6 @@ class TestLine:
     lr: NDArray[np.uint8]
 
 
-def enlarge(lr: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The bicubic peer: four times the size, as the network's input sees it."""
-    return to_uint8(bicubic_x4(lr.astype(np.float32) / np.float32(127.5) - 1))
-
-
 class Generator:
     """Draws the lines of a seed. Needs the test split's fonts; raises InputError without them."""
 
@@ -91,9 +82,8 @@ class Generator:
             hr_reading = self._judge(hr)
             if accuracy(hr_reading, text):
                 break
-        severity = list(self._severities)[index % len(self._severities)]
-        source = SOURCES[index // len(self._severities) % len(SOURCES)]
-        lr = degrade_line(hr, source, self._severities[severity], _torch_seed(self._seed, index))
+        severity, source = turn(index, self._severities)
+        lr = degrade_line(hr, source, self._severities[severity], line_seed(self._seed, index))
         reading = self._judge(enlarge(lr))
         return TestLine(Entry(index, text, severity, source, font, kind, draw, hr_reading, reading), hr, lr)
 
@@ -105,32 +95,6 @@ class Generator:
         missing = -line.image.shape[1] % SCALE
         hr = np.pad(line.image, ((0, 0), (0, missing), (0, 0)), mode="edge")
         return hr, line.text, line.font, line.kind
-
-
-def _torch_seed(seed: int, index: int) -> int:
-    return int(np.random.SeedSequence((seed, index, 0)).generate_state(1, np.uint64)[0] >> 1)
-
-
-def degrade_line(hr: NDArray[np.uint8], source: str, severity: float, seed: int) -> NDArray[np.uint8]:
-    """The low-resolution line (32, w/4, 3) of ``hr`` (128, w, 3): alone, from a generator of its own."""
-    import torch
-
-    from train.camera import camera
-    from train.degrade import degrade, degrade_again
-
-    padded = np.pad(hr, ((0, 0), (0, 512 - hr.shape[1]), (0, 0)), mode="edge")
-    image = torch.from_numpy(padded).permute(2, 0, 1)[None].float() / 255
-    generator = torch.Generator().manual_seed(seed)
-    force = torch.tensor([severity])
-    with torch.inference_mode():
-        if source == "degraded":
-            lq = degrade(image, generator, force)
-        else:
-            lq = camera(image, generator, force)
-            if source == "camera degraded":
-                lq = degrade_again(lq, generator, force)
-    pixels = lq[0].permute(1, 2, 0).mul(255).round().clamp(0, 255).byte().numpy()
-    return np.ascontiguousarray(pixels[:, : hr.shape[1] // SCALE])
 
 
 def write(folder: Path, lines: int, seed: int, judge: Reader) -> None:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks import quality
-from benchmarks.judge import Judge
 from benchmarks.methods import MethodOptions, Output, bicubic, find_method
 from benchmarks.pictures import Panel, write_pictures
 from benchmarks.testset import Entry, TestLine
 from textsr.errors import InputError
+from train.evaluation.judge import Judge
 
 TEXTS = ("aa", "bb", "cc", "dd")
 

@@ -26,7 +26,7 @@ class Judge:
         """Raises InputError where the package is not installed."""
         spec = find_spec("rapidocr_onnxruntime")
         if spec is None or not spec.submodule_search_locations:
-            raise InputError(f"the judge needs {PACKAGE}: install the extra [dev]")
+            raise InputError(f"the judge needs {PACKAGE}: install the extra [train]")
         from rapidocr_onnxruntime.ch_ppocr_rec import TextRecognizer
 
         folder = Path(spec.submodule_search_locations[0])
