@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 from textsr.errors import InputError
 
@@ -139,6 +140,8 @@ class Preset:
     max_chars: int = 24
     fit: Literal["stretch", "pad"] = "pad"
     clamp_enlarged: bool = True  # the enlarged line, before it is encoded, to [-1, 1]; ResShift leaves it as it is
+    text: bool = True  # False: a line is restored as if nothing had been read on it
+    confidence: bool = True  # False: every symbol weighs 1, however sure the recogniser was of it
     vqgan: VQGANConfig = field(default_factory=VQGANConfig)
     unet: UNetConfig = field(default_factory=UNetConfig)
     mom: MoMConfig = field(default_factory=MoMConfig)
@@ -153,6 +156,8 @@ class Preset:
             raise InputError(
                 f"preset {self.name}: residual_std needs prior_channels equal to latent_channels ({latent}), not {seen}"
             )
+        if not self.text and (self.unet.context_dim is not None or self.glyph is not None):
+            raise InputError(f"preset {self.name}: without text there is no cross-attention and no glyph canvas")
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -163,6 +168,29 @@ class Preset:
     def padding(self) -> int:
         """The id of padding and of symbols outside the alphabet."""
         return self.symbols - 1
+
+
+Ablation = Literal["cross-attention", "confidence", "progressive-sampling", "text", "glyph-canvas"]
+"""What a model can be trained and run without (the paper's Table 2; the last two are our own questions)."""
+ABLATIONS: tuple[Ablation, ...] = get_args(Ablation)
+
+
+def ablated(preset: Preset, without: Iterable[str]) -> Preset:
+    """``preset`` without some parts. ``progressive-sampling`` concerns training alone and changes nothing here.
+
+    Raises InputError for a name that is none of `ABLATIONS`, and for a part that the preset has not got.
+    """
+    names = set(without)
+    if names - set(ABLATIONS):
+        raise InputError(f"without {', '.join(sorted(names - set(ABLATIONS)))}: choose of {', '.join(ABLATIONS)}")
+    if "glyph-canvas" in names and preset.glyph is None:
+        raise InputError(f"preset {preset.name} has no glyph canvas to leave out")
+    blind = "text" in names
+    if blind or "cross-attention" in names:
+        preset = replace(preset, unet=replace(preset.unet, context_dim=None))
+    if blind or "glyph-canvas" in names:
+        preset = replace(preset, unet=replace(preset.unet, glyph_channels=0), glyph=None)
+    return replace(preset, text=preset.text and not blind, confidence=preset.confidence and "confidence" not in names)
 
 
 PAPER = Preset(name="paper", fit="stretch", clamp_enlarged=False, transocr=TransOCRConfig())

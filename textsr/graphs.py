@@ -232,6 +232,8 @@ def graphs(model: Model) -> dict[str, Graph]:
     absent = {"glyph_canvas"} if model.preset.glyph is None else set()
     if model.preset.transocr is None:
         absent |= {"recognizer_encoder", "recognizer_step"}
+    if not model.preset.text:
+        absent |= {"mom_image", "text_step"}
     make: Any = GRAPHS
     return {name: make[name](model).eval() for name in GRAPHS if name not in absent}
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from textsr.config import Preset
 from textsr.errors import InputError
 from textsr.noise import normal, uniform
+from textsr.reading import used_text
 from textsr.schedule import CategoricalSchedule, ResidualShiftSchedule, text_times
 
 Handle = Any
@@ -127,7 +128,8 @@ class _Loop:
         self.schedule = ResidualShiftSchedule.from_config(preset.schedule)
         self.step = -1
         put = executor.put
-        self.text = _Text(put(batch.tokens), put(batch.weights), put(batch.centres), put(batch.widths), {})
+        tokens, weights = used_text(batch.tokens, batch.weights, preset)
+        self.text = _Text(put(tokens), put(weights), put(batch.centres), put(batch.widths), {})
 
     def run(self, graph: str, inputs: Mapping[str, Handle]) -> dict[str, Handle]:
         outputs = self.executor.run(graph, inputs)
@@ -179,6 +181,8 @@ def restore(
     """
     if text_sampler not in ("fixed", "categorical"):
         raise InputError(f"text sampler {text_sampler!r}: choose fixed or categorical")
+    if text_sampler == "categorical" and not preset.text:
+        raise InputError("this model was trained without text: it has none to sample, use fixed")
     schedule = ResidualShiftSchedule.from_config(preset.schedule)
     kept = schedule.kept(len(schedule) if steps is None else steps)
     with _one_pass(executor, LoopKey(len(batch), len(kept), text_sampler, observer is not None)) as runner:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsr.alphabet import MAX_CHARS, Alphabet
+from textsr.config import Preset
 from textsr.errors import InputError
 from textsr.fit import Place
 
@@ -87,6 +88,20 @@ def conditions(reading: LineReading | None, alphabet: Alphabet, place: Place, ma
     all_centres = np.asarray(reading.centres, dtype=np.float64) * place.width_share * place.width
     widths[:count] = character_widths(reading.text, all_centres, place.height)[:count] / place.width
     return TextArrays(tokens, weights * known, centres, widths)
+
+
+def used_text(
+    tokens: NDArray[np.int64], weights: NDArray[np.float32], preset: Preset
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Tokens and weights (..., N) as a model of ``preset`` is given them, in training and in the loop.
+
+    Without text everything is padding of weight 0; without confidence a symbol weighs 1, padding what it did.
+    """
+    if not preset.text:
+        return np.full_like(tokens, preset.padding), np.zeros_like(weights)
+    if not preset.confidence:
+        return tokens, np.where(tokens == preset.padding, weights, np.float32(1))
+    return tokens, weights
 
 
 def character_widths(text: str, centres: NDArray[np.float64], height: int) -> NDArray[np.float64]:

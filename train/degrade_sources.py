@@ -29,13 +29,21 @@ def draw_sources(count: int, step_fraction: float, generator: torch.Generator) -
 
 
 def three_sources(
-    hr: Tensor, step_fraction: float, generator: torch.Generator, severity: Tensor | None = None
+    hr: Tensor,
+    step_fraction: float,
+    generator: torch.Generator,
+    severity: Tensor | None = None,
+    *,
+    progressive: bool = True,
 ) -> Tensor:
     """Low-resolution lines (B, 3, H/4, W/4) of ``hr`` (B, 3, H, W), both in [0, 1], each from a source of its own.
 
-    ``step_fraction``: share of the run that is done. ``severity`` (B,) in [0, 1], drawn evenly if None.
+    ``step_fraction``: share of the run that is done. ``severity`` (B,) in [0, 1], drawn evenly if None. Without
+    ``progressive`` all come from the camera, the real lines' stand-in, at every step (the paper's ablation).
     """
     sources = draw_sources(len(hr), step_fraction, generator)
+    if not progressive:
+        sources = torch.ones_like(sources)
     if severity is None:
         severity = torch.rand(len(hr), generator=generator, device=generator.device)
     lq = hr.new_empty(len(hr), 3, hr.shape[2] // SCALE, hr.shape[3] // SCALE)

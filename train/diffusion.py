@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from textsr.alphabet import Alphabet
-from textsr.checkpoint import save_model
+from textsr.checkpoint import WITHOUT, save_model
 from textsr.config import Preset
 from textsr.fit import SCALE
 from textsr.graphs import Model, corrected, graphs
 from textsr.loop import LineBatch, restore
-from textsr.reading import TextArrays
+from textsr.reading import TextArrays, used_text
 from textsr.schedule import CategoricalSchedule, ResidualShiftSchedule, text_times
 from textsr.torch_executor import TorchExecutor
 from train.degrade_sources import three_sources
@@ -125,7 +125,8 @@ class DiffusionStage:
     def _corrupt(self, batch: LinesOfText, progress: float) -> Corrupted:
         """The batch on the device; only the encoder runs in half precision."""
         hr = self._images(batch.images)
-        lq = three_sources(hr, progress, self.generator, torch.from_numpy(batch.severity).to(self.device))
+        severity, progressive = torch.from_numpy(batch.severity), "progressive-sampling" not in self.cfg.without
+        lq = three_sources(hr, progress, self.generator, severity.to(self.device), progressive=progressive)
         lq = lq.mul(2).sub(1)
         hr = hr.mul(2).sub(1).contiguous(memory_format=torch.channels_last)
         enlarged = enlarge(lq, self.full.preset).contiguous(memory_format=torch.channels_last)
@@ -141,7 +142,7 @@ class DiffusionStage:
         return Corrupted(batch, hr, lq, z_0, z_y, z_t, t, text, glyphs)
 
     def _text(self, arrays: TextArrays) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        values = (arrays.tokens, arrays.weights, arrays.centres, arrays.widths)
+        values = (*used_text(arrays.tokens, arrays.weights, self.full.preset), arrays.centres, arrays.widths)
         tokens, weights, centres, widths = (
             torch.from_numpy(np.ascontiguousarray(value)).to(self.device) for value in values
         )
@@ -158,7 +159,7 @@ class DiffusionStage:
         if self.count % DECODE_EVERY == 0:
             decoded, parts = self._decoded_loss(z0_hat, now.hr, now.batch)
             loss, figures = loss + decoded, figures | parts
-        elif self.count % DECODE_EVERY == 2:
+        elif self.count % DECODE_EVERY == 2 and self.full.preset.text:
             cross_entropy = self._text_loss(now, self._text(now.batch.truth)[0])
             loss, figures = loss + 0.1 * cross_entropy, figures | {"text": cross_entropy.item()}
         return loss, figures
@@ -166,7 +167,8 @@ class DiffusionStage:
     def _predict(self, now: Corrupted) -> Tensor:
         """z0_hat (B,C,h,w) float32."""
         scaled = now.z_t * self.scales[now.t][:, None, None, None]
-        c_cond = self.full.mom.text_condition(now.text[0], now.text[1])
+        conditioned = self.full.preset.unet.context_dim is not None
+        c_cond = self.full.mom.text_condition(now.text[0], now.text[1]) if conditioned else None
         z0_hat = self.full.unet(scaled, now.t.float(), now.lq, c_cond, now.glyphs, now.z_y).float()
         if self.estimates is None:
             return z0_hat
@@ -247,8 +249,10 @@ class DiffusionStage:
         return {"psnr": _psnr(restored, hr), "psnr_bicubic": _psnr(image, hr)}
 
     def save(self, model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
-        """The whole model with the averaged parts."""
+        """The whole model with the averaged parts; the metadata tells what it was trained without."""
         assert isinstance(model, Trained)
+        if self.cfg.without:
+            metadata = {**metadata, WITHOUT: ",".join(self.cfg.without)}
         save_model(self.full, path, metadata, parts={"unet": model.unet, "mom": model.mom, "tdm": model.tdm})
 
 

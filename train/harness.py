@@ -59,6 +59,7 @@ class TrainConfig:
     threads: int = 0
     save_minutes: float = 5.0
     own_estimates: float = 0.5  # share of lines trained on the network's own first estimate (diffusion)
+    without: tuple[str, ...] = ()  # of textsr.config.ABLATIONS
 
 
 class Stage(Protocol):
@@ -275,6 +276,9 @@ class Trainer:
             found = state["options"]["stage"], state["options"]["preset"]
             if found != (cfg.stage, cfg.preset):
                 raise InputError(f"--resume {folder}: a run of {found}, not of {(cfg.stage, cfg.preset)}")
+            left_out = tuple(state["options"].get("without", ()))
+            if left_out != cfg.without:
+                raise InputError(f"--resume {folder}: a run without {left_out}, not without {cfg.without}")
             self.stage.model.load_state_dict(load_file(folder / "raw.safetensors"))
             self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
             rows = (folder / "curves.jsonl").read_text(encoding="utf-8").splitlines()

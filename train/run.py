@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from runtime.bundle import SHIPPED
-from textsr.checkpoint import load_weights
-from textsr.config import PRESETS, preset
+from textsr.checkpoint import load_weights, read_metadata, stated_ablations
+from textsr.config import ABLATIONS, PRESETS, ablated, preset
 from textsr.errors import InputError, TextSRError
 from textsr.graphs import Model
 from train.autoencoder import AutoencoderStage
@@ -63,6 +63,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--own-estimates", type=float, default=0.5, help="share of lines trained on the network's own estimate (0.5)"
     )
+    made.add_argument(
+        "--without", action="append", default=[], choices=ABLATIONS,
+        help="train without this part (the paper's ablations; diffusion; may be given again)",
+    )  # fmt: skip
     made.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves it to torch")
     made.add_argument("--save-minutes", type=float, default=5.0, help="minutes between saves (default: 5)")
     made.add_argument("--seed", type=int, default=0)
@@ -82,6 +86,15 @@ def starting_weights(given: argparse.Namespace) -> Path | None:
     return shipped
 
 
+def load_start(model: Model, path: Path, without: Sequence[str]) -> None:
+    """Fills ``model`` from a checkpoint; one that was trained without other parts gives its autoencoder alone."""
+    if set(stated_ablations(read_metadata(path))) == set(without):
+        load_weights(model, path)
+        return
+    log.info("%s was not trained without %s: its autoencoder is taken, the rest is new", path, ", ".join(without))
+    load_weights(model.vqgan, path, prefix="vqgan.")
+
+
 def rendered(given: argparse.Namespace, split: str, lines: int) -> Path:
     """A pool below OUT, rendered now as far as it is not there yet."""
     folder = Path(given.out) / "lines" / split
@@ -95,8 +108,11 @@ def config(given: argparse.Namespace) -> TrainConfig:
     """The options with their defaults filled in. Raises InputError for a bad one."""
     if given.minutes <= 0:
         raise InputError(f"--minutes {given.minutes}: give a positive number of minutes")
+    if given.without and given.stage != "diffusion":
+        raise InputError("--without concerns --stage diffusion: the autoencoder has none of these parts")
     batch_size, rate = DEFAULTS[given.stage]
     options = {name: value for name, value in vars(given).items() if name != "lines"}
+    options["without"] = tuple(dict.fromkeys(given.without))
     options |= {"batch_size": given.batch_size or batch_size, "learning_rate": given.learning_rate or rate}
     options["pool"] = given.pool or rendered(given, "train", given.lines)
     options["val_pool"] = given.val_pool or rendered(given, "val", VALIDATION_LINES)
@@ -115,9 +131,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if cfg.threads:
             torch.set_num_threads(cfg.threads)
         torch.manual_seed(cfg.seed)
-        model = Model(preset(cfg.preset))
+        model = Model(ablated(preset(cfg.preset), cfg.without))
         if start is not None:
-            load_weights(model, start)
+            load_start(model, start, cfg.without)
         Trainer(STAGES[cfg.stage](model, cfg, device), cfg).run()
     except TextSRError as error:
         sys.stderr.write(f"train.run: {error}\n")

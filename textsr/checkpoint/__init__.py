@@ -5,10 +5,11 @@ from __future__ import annotations
 from textsr.checkpoint.files import CONSTRUCTED, load_model, load_weights, read_metadata, save_model, state
 from textsr.checkpoint.pickles import read_published
 from textsr.checkpoint.published import from_published
-from textsr.checkpoint.stated import stated_alphabet, stated_preset, stated_symbols
+from textsr.checkpoint.stated import WITHOUT, stated_ablations, stated_alphabet, stated_preset, stated_symbols
 
 __all__ = [
     "CONSTRUCTED",
+    "WITHOUT",
     "from_published",
     "load_model",
     "load_weights",
@@ -16,6 +17,7 @@ __all__ = [
     "read_published",
     "save_model",
     "state",
+    "stated_ablations",
     "stated_alphabet",
     "stated_preset",
     "stated_symbols",

@@ -7,18 +7,20 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from textsr.alphabet import Alphabet
-from textsr.config import SCHEDULES, Preprocessing, Preset
-from textsr.errors import BundleError
+from textsr.config import SCHEDULES, Preprocessing, Preset, ablated
+from textsr.errors import BundleError, InputError
 
 SCHEDULE, ALPHABET, SYMBOLS, PREPROCESSING = "schedule", "alphabet", "recognizer_symbols", "transocr_preprocessing"
+WITHOUT = "without"
 """Metadata keys: T of `textsr.config.SCHEDULES`; `Alphabet.to_json`; TransOCR's symbols as one string, in the order of
-its classes 1..classes-2; `TransOCRConfig.preprocessing`. Each may be absent."""
+its classes 1..classes-2; `TransOCRConfig.preprocessing`; `ABLATIONS` of `textsr.config` with commas between. Each may
+be absent."""
 
 
 def stated_preset(preset: Preset, metadata: Mapping[str, str]) -> Preset:
-    """``preset`` with the schedule and the recogniser's preprocessing that the checkpoint was made for.
+    """``preset`` with the schedule, the recogniser's preprocessing and the parts that the checkpoint was made for.
 
-    :raises BundleError: the metadata names a schedule or a preprocessing that is not known.
+    :raises BundleError: the metadata names a schedule, a preprocessing or a part left out that is not known.
     """
     schedule, preprocessing = metadata.get(SCHEDULE), metadata.get(PREPROCESSING)
     if schedule is not None:
@@ -31,7 +33,15 @@ def stated_preset(preset: Preset, metadata: Mapping[str, str]) -> Preset:
             raise BundleError(f"the checkpoint's preprocessing {preprocessing!r} is none of {', '.join(known)}")
         name: Any = preprocessing
         preset = replace(preset, transocr=replace(preset.transocr, preprocessing=name))
-    return preset
+    try:
+        return ablated(preset, stated_ablations(metadata))
+    except InputError as error:
+        raise BundleError(f"the checkpoint was trained {error}") from error
+
+
+def stated_ablations(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """What the checkpoint was trained without, of `textsr.config.ABLATIONS`; empty for a whole model."""
+    return tuple(name for name in metadata.get(WITHOUT, "").split(",") if name)
 
 
 def stated_alphabet(metadata: Mapping[str, str]) -> Alphabet:
