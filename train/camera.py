@@ -18,7 +18,7 @@ from torch.nn import functional
 from textsr.config import SCALE
 from textsr.errors import InputError
 from train.degrade_jpeg import jpeg
-from train.degrade_ops import Canvas, Draws, add_noise, blur, gaussian_kernels, halve, per_sample, resample
+from train.degrade_ops import Canvas, Chance, Draws, add_noise, blur, gaussian_kernels, halve, per_sample, resample
 
 KERNEL = 13  # side of the defocus and motion kernels, at half the high resolution
 GAMMA = 2.2
@@ -99,15 +99,15 @@ def _develop(draws: Draws, linear: Tensor, severity: Tensor) -> Tensor:
     return shown + amount * (shown - blur(shown, wide))
 
 
-def camera(hr: Tensor, generator: torch.Generator, severity: Tensor | None = None) -> Tensor:
+def camera(hr: Tensor, generator: Chance, severity: Tensor | None = None) -> Tensor:
     """``hr`` (B, 3, H, W) in [0, 1], H and W multiples of 64, as photographed: (B, 3, H/4, W/4) in [0, 1].
 
-    ``severity`` (B,) in [0, 1], drawn evenly if None. Same generator state, same result. Raises InputError on
-    other shapes.
+    ``severity`` (B,) in [0, 1], drawn evenly if None. Same generator state or seeds, same result. Raises
+    InputError on other shapes.
     """
     if hr.ndim != 4 or hr.shape[1] != 3 or hr.shape[2] % 64 or hr.shape[3] % 64:
         raise InputError(f"camera takes (B, 3, H, W) with H and W multiples of 64, not {tuple(hr.shape)}")
-    draws = Draws(generator, len(hr))
+    draws = Draws(generator, len(hr), stream=2)
     severity = (draws.uniform() if severity is None else severity.to(hr.device, torch.float32)).clamp(0, 1)
     size = hr.shape[2] // SCALE, hr.shape[3] // SCALE
     scene = _lens(draws, halve(hr).clamp(0, 1) ** GAMMA, severity)

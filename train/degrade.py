@@ -19,7 +19,7 @@ from torch import Tensor
 from textsr.config import SCALE
 from textsr.errors import InputError
 from train.degrade_jpeg import jpeg
-from train.degrade_ops import Canvas, Draws, add_noise, blur, gaussian_kernels, halve, resample, sinc_kernels
+from train.degrade_ops import Canvas, Chance, Draws, add_noise, blur, gaussian_kernels, halve, resample, sinc_kernels
 
 LARGE, SMALL = 17, 7  # sides of the first blur's kernels (at half size) and of the others
 ROOM = 1.5  # intermediate sizes are at most so many times the low resolution
@@ -83,15 +83,15 @@ def _jpeg(draws: Draws, image: Tensor, worst: Tensor, probability: Tensor | floa
     return jpeg(image, draws.uniform(worst, 96.0), draws.coin(probability))
 
 
-def degrade(hr: Tensor, generator: torch.Generator, severity: Tensor | None = None) -> Tensor:
+def degrade(hr: Tensor, generator: Chance, severity: Tensor | None = None) -> Tensor:
     """``hr`` (B, 3, H, W) in [0, 1], H and W multiples of 64, to (B, 3, H/4, W/4) in [0, 1].
 
     ``severity`` (B,) in [0, 1], drawn evenly if None: 0 nearly a clean reduction by 4, 1 hard to read. Same
-    generator state, same result. Raises InputError on other shapes.
+    generator state or seeds, same result. Raises InputError on other shapes.
     """
     if hr.ndim != 4 or hr.shape[1] != 3 or hr.shape[2] % 64 or hr.shape[3] % 64:
         raise InputError(f"degrade takes (B, 3, H, W) with H and W multiples of 64, not {tuple(hr.shape)}")
-    draws = Draws(generator, len(hr))
+    draws = Draws(generator, len(hr), stream=1)
     force = Strength.of(draws.uniform() if severity is None else severity.to(hr.device, torch.float32))
     size = hr.shape[2] // SCALE, hr.shape[3] // SCALE
     shuffled = draws.coin(0.5)  # BSRGAN, else Real-ESRGAN
@@ -138,12 +138,12 @@ def _finish(
     return _jpeg(draws, lq, force.worst_quality, 0.8 * ~swap).clamp(0, 1)
 
 
-def degrade_again(lq: Tensor, generator: torch.Generator, severity: Tensor | None = None) -> Tensor:
+def degrade_again(lq: Tensor, generator: Chance, severity: Tensor | None = None) -> Tensor:
     """A light second degradation of low-resolution lines (B, 3, h, w) in [0, 1]; same shape.
 
     ``severity`` (B,) in [0, 1], drawn evenly if None.
     """
-    draws = Draws(generator, len(lq))
+    draws = Draws(generator, len(lq), stream=3)
     force = Strength.of((draws.uniform() if severity is None else severity.to(lq.device, torch.float32)) * 0.45)
     size = lq.shape[2], lq.shape[3]
     pixels = blur(lq, random_kernels(draws, force.blur_low, force.blur_high * 0.6, SMALL, ringing=0.05))

@@ -5,28 +5,90 @@ All images are (B, 3, H, W) in [0, 1]; per-sample parameters are (B,).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from textsr.errors import InputError
+
+GOLDEN, MIX_1, MIX_2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15  # of splitmix64, as int64
+
+
+def _mix(value: Tensor) -> Tensor:
+    """int64 to int64: the output function of splitmix64 (Steele et al. 2014); products wrap on every device."""
+    value = (value ^ ((value >> 30) & 0x3FFFFFFFF)) * MIX_1
+    value = (value ^ ((value >> 27) & 0x1FFFFFFFFF)) * MIX_2
+    return value ^ ((value >> 31) & 0x1FFFFFFFF)
+
 
 @dataclass(frozen=True)
-class Draws:
-    """Random parameters for a batch of ``size`` samples, on the device of ``generator``."""
+class Seeds:
+    """A seed for each sample, (B,) int64 on the pictures' device; a sample's draws depend on its own seed alone."""
 
-    generator: torch.Generator
-    size: int
+    values: Tensor
 
     @property
     def device(self) -> torch.device:
         """Where the draws lie."""
-        return self.generator.device
+        return self.values.device
+
+    def pick(self, places: Tensor) -> Seeds:
+        """Those of some samples."""
+        return Seeds(self.values[places])
+
+
+Chance = torch.Generator | Seeds
+"""Where randomness comes from: one generator for a whole batch, or a seed for each of its samples."""
+
+
+def sample_seed(run: int, epoch: int, index: int) -> int:
+    """A seed, 0..2^63 - 1, for sample ``index`` in an epoch (or step) of a run."""
+    values = torch.tensor((run, epoch, index), dtype=torch.int64)
+    seed = torch.zeros((), dtype=torch.int64)
+    for value in values:
+        seed = _mix((seed ^ value) + GOLDEN)
+    return int(seed) & (2**63 - 1)
+
+
+class Draws:
+    """Random parameters for a batch of ``size`` samples, on the device of ``chance``.
+
+    With `Seeds`, the k-th draw of a sample is a hash of its seed, ``stream`` and k: whatever the batch, the same on
+    every device. Each degradation has a stream of its own, so that one after the other does not repeat the draws.
+    """
+
+    def __init__(self, chance: Chance, size: int, stream: int = 0) -> None:
+        self.chance, self.size = chance, size
+        self._drawn = 0
+        if isinstance(chance, Seeds):
+            if chance.values.shape != (size,) or chance.values.dtype != torch.int64:
+                found = f"{tuple(chance.values.shape)} of {chance.values.dtype}"
+                raise InputError(f"a batch of {size} samples needs as many int64 seeds, not {found}")
+            self._keys = _mix(_mix(chance.values + GOLDEN) + (stream + 1) * 2**32)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the draws lie."""
+        return self.chance.device
+
+    def _hashes(self, count: int) -> Tensor:
+        """(B, count) int64, the next ones of every sample."""
+        places = torch.arange(self._drawn + 1, self._drawn + 1 + count, device=self.device) * GOLDEN
+        self._drawn += count
+        return _mix(self._keys[:, None] + places)
+
+    def _shares(self) -> Tensor:
+        """(B,) in [0, 1)."""
+        if isinstance(self.chance, torch.Generator):
+            return torch.rand(self.size, generator=self.chance, device=self.device)
+        return ((self._hashes(1)[:, 0] >> 40) & 0xFFFFFF).float() * 2.0**-24
 
     def uniform(self, low: float | Tensor = 0.0, high: float | Tensor = 1.0) -> Tensor:
         """(B,) in [low, high)."""
-        return low + (high - low) * torch.rand(self.size, generator=self.generator, device=self.device)
+        return low + (high - low) * self._shares()
 
     def coin(self, probability: float | Tensor) -> Tensor:
         """(B,) bool."""
@@ -34,12 +96,16 @@ class Draws:
 
     def choice(self, *shares: float) -> Tensor:
         """(B,) int64: place of a share, drawn in proportion."""
-        edges = torch.tensor(shares, device=self.device).cumsum(0)
-        return torch.searchsorted(edges, self.uniform(0.0, float(edges[-1]) * 0.999999))
+        edges = torch.tensor(shares).cumsum(0)  # on the host: reading the last one waits for no device
+        return torch.searchsorted(edges.to(self.device), self.uniform(0.0, float(edges[-1]) * 0.999999))
 
     def normal(self, *shape: int) -> Tensor:
         """(B, *shape), standard normal."""
-        return torch.randn((self.size, *shape), generator=self.generator, device=self.device)
+        if isinstance(self.chance, torch.Generator):
+            return torch.randn((self.size, *shape), generator=self.chance, device=self.device)
+        bits = self._hashes(math.prod(shape))
+        radius = (-2 * torch.log((((bits >> 40) & 0xFFFFFF) + 1).float() * 2.0**-24)).sqrt()  # Box and Muller 1958
+        return (radius * torch.cos(((bits >> 8) & 0xFFFFFF).float() * (2.0**-23 * torch.pi))).view(self.size, *shape)
 
 
 def per_sample(value: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from textsr.config import SCALE
 from textsr.errors import InputError
 from train.camera import camera
 from train.degrade import degrade, degrade_again
+from train.degrade_ops import Chance, Draws, Seeds
 
 FIRST, SECOND = 10_000 / 400_000, 20_000 / 400_000
 """Ends of the first two phases as shares of the run: 10K and 10K of the paper's 400K steps."""
@@ -23,15 +24,17 @@ def phase(step_fraction: float) -> int:
     return 1 if step_fraction < FIRST else 2 if step_fraction < SECOND else 3
 
 
-def draw_sources(count: int, step_fraction: float, generator: torch.Generator) -> Tensor:
+def draw_sources(count: int, step_fraction: float, generator: Chance) -> Tensor:
     """(count,) int64: places in SOURCES, evenly among those of the phase."""
+    if isinstance(generator, Seeds):
+        return Draws(generator, count).uniform(0.0, float(phase(step_fraction))).long()
     return torch.randint(0, phase(step_fraction), (count,), generator=generator, device=generator.device)
 
 
 def three_sources(
     hr: Tensor,
     step_fraction: float,
-    generator: torch.Generator,
+    generator: Chance,
     severity: Tensor | None = None,
     *,
     progressive: bool = True,
@@ -40,19 +43,31 @@ def three_sources(
 
     ``step_fraction``: share of the run that is done. ``severity`` (B,) in [0, 1], drawn evenly if None. Without
     ``progressive`` all come from the camera, the real lines' stand-in, at every step (the paper's ablation).
+    With `Seeds` every sample depends on its own seed alone, but for rounding that differs with the size of a batch.
     """
     sources = draw_sources(len(hr), step_fraction, generator)
     if not progressive:
         sources = torch.ones_like(sources)
     if severity is None:
-        severity = torch.rand(len(hr), generator=generator, device=generator.device)
+        severity = _severity(len(hr), generator)
     lq = hr.new_empty(len(hr), 3, hr.shape[2] // SCALE, hr.shape[3] // SCALE)
     synthetic, real = torch.nonzero(sources == 0)[:, 0], torch.nonzero(sources > 0)[:, 0]
     if len(synthetic):
-        lq[synthetic] = degrade(hr[synthetic], generator, severity[synthetic])
+        lq[synthetic] = degrade(hr[synthetic], _of(generator, synthetic), severity[synthetic])
     if len(real):
-        lq[real] = camera(hr[real], generator, severity[real])
+        lq[real] = camera(hr[real], _of(generator, real), severity[real])
     twice = torch.nonzero(sources == 2)[:, 0]
     if len(twice):
-        lq[twice] = degrade_again(lq[twice], generator, severity[twice])
+        lq[twice] = degrade_again(lq[twice], _of(generator, twice), severity[twice])
     return lq
+
+
+def _of(chance: Chance, places: Tensor) -> Chance:
+    """A batch's generator serves any part of it; seeds go with their samples."""
+    return chance.pick(places) if isinstance(chance, Seeds) else chance
+
+
+def _severity(count: int, chance: Chance) -> Tensor:
+    if isinstance(chance, Seeds):
+        return Draws(chance, count, stream=4).uniform()
+    return torch.rand(count, generator=chance, device=chance.device)

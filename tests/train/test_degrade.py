@@ -16,7 +16,7 @@ from textsr.errors import InputError
 from train.camera import camera, demosaic, disc_kernels, mosaic, motion_kernels
 from train.degrade import degrade, degrade_again
 from train.degrade_jpeg import jpeg, tables
-from train.degrade_ops import Canvas, gaussian_kernels, resample, sinc_kernels
+from train.degrade_ops import Canvas, Draws, Seeds, gaussian_kernels, resample, sample_seed, sinc_kernels
 from train.degrade_sources import SOURCES, draw_sources, phase, three_sources
 
 Degradation = Callable[..., Tensor]
@@ -164,3 +164,52 @@ def test_curriculum() -> None:
         assert lq.shape == (6, 3, 32, 128)
         assert torch.equal(lq, three_sources(hr, fraction, _generator()))
         assert bool(((lq >= 0) & (lq <= 1)).all())
+
+
+def test_seeded_draws_are_uniform_normal_and_independent() -> None:
+    draws = Draws(Seeds(torch.arange(100_000)), 100_000, stream=1)
+    first, second, third = draws.uniform(), draws.uniform(2.0, 4.0), draws.normal(3)
+    other = Draws(Seeds(torch.arange(100_000)), 100_000, stream=2).uniform()
+    edges = torch.linspace(0, 1, 11)
+    counts = torch.histogram(first, edges).hist
+    assert float(((counts - 10_000) ** 2 / 10_000).sum()) < 33  # chi-squared with 9 degrees, p = 1e-4
+    assert float(second.min()) >= 2
+    assert float(second.max()) < 4
+    moments = [float((third**power).mean()) for power in (1, 2, 3, 4)]
+    np.testing.assert_allclose(moments, (0, 1, 0, 3), atol=0.06)
+    pairs = torch.corrcoef(torch.stack((first, second, other, third[:, 0], third[:, 1])))
+    assert float((pairs - torch.eye(5)).abs().max()) < 0.015
+    shares = torch.bincount(draws.choice(1, 2, 1), minlength=3) / 100_000
+    torch.testing.assert_close(shares, torch.tensor([0.25, 0.5, 0.25]), atol=0.01, rtol=0)
+
+
+def test_with_seeds_a_sample_does_not_depend_on_its_batch() -> None:
+    hr = _lines(6)
+    seeds = torch.tensor([sample_seed(7, 0, place) for place in range(6)])
+    assert len(set(seeds.tolist())) == 6
+    for function in (degrade, camera, lambda part, chance: three_sources(part, 0.9, chance)):
+        whole = function(hr, Seeds(seeds))
+        order = torch.tensor([4, 1])
+        part = function(hr[order], Seeds(seeds[order]))
+        # A step of JPEG may fall the other way where a larger batch rounds otherwise.
+        assert float((whole[order] - part).abs().mean()) < 1e-4
+        assert float((whole[order] - function(hr[order], Seeds(seeds[order] + 1))).abs().mean()) > 1e-3
+    with pytest.raises(InputError, match="6 samples"):
+        degrade(hr, Seeds(seeds[:5]))
+
+
+def test_degradations_run_wholly_on_the_device() -> None:
+    """On the meta device any tensor left on the host is an error."""
+    seeds = Seeds(torch.empty(2, dtype=torch.int64, device="meta"))
+    hr = torch.empty(2, 3, 128, 512, device="meta")
+    for function in (degrade, camera):
+        lq = function(hr, seeds)
+        assert (lq.shape, lq.device.type) == ((2, 3, 32, 128), "meta")
+        assert degrade_again(lq, seeds).device.type == "meta"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_seeds_give_the_same_lines_on_cuda() -> None:
+    hr, seeds = _lines(4), torch.arange(4)
+    there = three_sources(hr.cuda(), 0.9, Seeds(seeds.cuda())).cpu()
+    assert float((there - three_sources(hr, 0.9, Seeds(seeds))).abs().mean()) < 2e-3
