@@ -111,9 +111,10 @@ class DiffusionStage:
         self.count = 0
         self.progress = 0.0  # of the run; the thread that makes batches reads it for the curriculum
 
-    def batches(self, seed: int) -> Iterator[Corrupted]:
+    def batches(self, step: int) -> Iterator[Corrupted]:
         """Batches made ready, latents included, on a thread of their own."""
-        self.generator.manual_seed(seed)  # a resumed run draws other degradations and noise than before
+        seed = self.cfg.seed + step  # a resumed run draws other degradations and noise than before
+        self.generator.manual_seed(seed)
         rng = np.random.default_rng(seed)
         lines = partial(line_batches, self.pool, self.noise, self.alphabet, self.cfg.batch_size, rng)
         return Prefetch(lambda: (self._corrupt(batch, self.progress) for batch in lines()))
@@ -125,6 +126,9 @@ class DiffusionStage:
     def _corrupt(self, batch: LinesOfText, progress: float) -> Corrupted:
         """The batch on the device; only the encoder runs in half precision."""
         hr = self._images(batch.images)
+        t = torch.randint(len(self.schedule), (len(hr),), generator=self.generator, device=self.device)
+        shape = (len(hr), *self.full.preset.latent_shape)
+        noise = torch.randn(shape, generator=self.generator, device=self.device)  # the same whatever the degradations
         severity, progressive = torch.from_numpy(batch.severity), "progressive-sampling" not in self.cfg.without
         lq = three_sources(hr, progress, self.generator, severity.to(self.device), progressive=progressive)
         lq = lq.mul(2).sub(1)
@@ -133,13 +137,16 @@ class DiffusionStage:
         with torch.autocast(self.device.type, torch.bfloat16):
             z_0 = self.cache.get(batch.places, hr, self.full)
             z_y = self.full.vqgan.encode(enlarged).float()
-        t = torch.randint(len(self.schedule), (len(hr),), generator=self.generator, device=self.device)
         eta = self.etas[t][:, None, None, None]
-        noise = torch.randn(z_0.shape, generator=self.generator, device=self.device)
         z_t = z_0 + eta * (z_y - z_0) + self.schedule.kappa * eta.sqrt() * noise
-        text = self._text(batch.reading)
+        return self.told(Corrupted(batch, hr, lq, z_0, z_y, z_t, t, self._text(batch.reading), None))
+
+    @torch.no_grad()
+    def told(self, now: Corrupted) -> Corrupted:
+        """The batch with its reading, and the canvas drawn from it, as this stage's preset is given them."""
+        text = self._text(now.batch.reading)
         glyphs = None if self.full.preset.glyph is None else self.full.glyph_canvas(*text)
-        return Corrupted(batch, hr, lq, z_0, z_y, z_t, t, text, glyphs)
+        return replace(now, text=text, glyphs=glyphs)
 
     def _text(self, arrays: TextArrays) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         values = (*used_text(arrays.tokens, arrays.weights, self.full.preset), arrays.centres, arrays.widths)
