@@ -103,9 +103,9 @@ class AutoencoderStage:
         self.quantised = cfg.checkpoint is not None or (cfg.resume is not None and _was_quantised(cfg.resume))
         self.used = torch.zeros(self.model.quantize.embedding.num_embeddings, device=device)
 
-    def batches(self, seed: int) -> Iterator[Tensor]:
+    def batches(self, step: int) -> Iterator[Tensor]:
         """(B,3,64,64) uint8 crops of lines, some flipped or with channels exchanged."""
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(self.cfg.seed + step)
         while True:
             crops = [self._crop(rng) for _ in range(self.cfg.batch_size)]
             yield torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import math
-import pickle
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -24,42 +22,70 @@ import train.compat  # noqa: F401  (before timm)
 # isort: split
 from timm.utils import ModelEmaV3
 
-from textsr.checkpoint import read_metadata
 from textsr.errors import InputError
+from train.curves import ROW_STEPS, Averages, Board, plot_curves
+from train.distributed import Group, pick_device
+from train.runfolder import (
+    DAMAGE,
+    plain,
+    random_state,
+    replacing,
+    replacing_all,
+    set_random_state,
+    step_of,
+    training_history,
+    write_module,
+)
+
+__all__ = [
+    "Averages", "Group", "Progress", "RunConfig", "Stage", "TrainConfig", "Trainer", "learning_rate", "pick_device",
+    "place", "plot_curves", "replacing",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
 Module = TypeVar("Module", bound=nn.Module)
 
-DAMAGE = (EOFError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError, pickle.PickleError)
-"""What the readers of a run's files raise for a file that is not what it should be."""
-
-ROW_STEPS = 20
-"""Steps that a row of the curves sums up."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Options of a run; written beside its weights."""
+class RunConfig:
+    """Options that every run has; written beside its weights."""
 
     stage: str
     preset: str
-    minutes: float
     device: str
     out: Path
-    pool: Path
-    val_pool: Path
+    minutes: float | None = None  # wall-clock budget, the time before a resume included
+    steps: int | None = None  # budget of optimiser steps; the run ends with the first that is spent
     resume: Path | None = None
     checkpoint: Path | None = None
-    batch_size: int = 16
+    batch_size: int = 16  # samples of an optimiser step, over all processes and micro-batches
+    accumulate: int = 1  # micro-batches of a step in each process
     learning_rate: float = 4e-4
+    schedule: Literal["cosine", "constant"] = "cosine"
     warmup_steps: int = 100
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float = 1.0  # largest norm of the gradient; 0 leaves it as it is
+    precision: Literal["bf16", "fp32"] = "bf16"
     ema_decay: float = 0.998
     seed: int = 0
     threads: int = 0
     save_minutes: float = 5.0
-    own_estimates: float = 0.5  # share of lines trained on the network's own first estimate (diffusion)
+    tensorboard: bool = False
     without: tuple[str, ...] = ()  # of textsr.config.ABLATIONS
+
+    def told(self) -> dict[str, Any]:
+        """The options as they stand beside the weights: of paths the last name only."""
+        return {k: v.name if isinstance(v, Path) else v for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunConfig):
+    """Options of the stages ``autoencoder`` and ``diffusion``, which train on pools."""
+
+    pool: Path
+    val_pool: Path
+    own_estimates: float = 0.5  # share of lines trained on the network's own first estimate (diffusion)
 
 
 class Stage(Protocol):
@@ -69,8 +95,8 @@ class Stage(Protocol):
     def model(self) -> nn.Module:
         """What is trained and averaged."""
 
-    def batches(self, seed: int) -> Iterator[Any]:
-        """Endless batches on the host."""
+    def batches(self, step: int) -> Iterator[Any]:
+        """Endless batches on the host, as a run takes them that has done ``step`` steps."""
 
     def loss(self, batch: Any, progress: float) -> tuple[Tensor, dict[str, float]]:
         """Loss of a batch and its parts, at ``progress`` in [0, 1] of the run."""
@@ -92,74 +118,32 @@ class Progress:
     lines: int = 0
 
 
-class Averages:
-    """Means of figures since they were last taken, each over the steps that measured it."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, tuple[float, int]] = {}
-
-    def __bool__(self) -> bool:
-        """Whether anything was added."""
-        return bool(self._sums)
-
-    def add(self, figures: dict[str, float]) -> None:
-        """The figures of one step."""
-        for name, value in figures.items():
-            total, count = self._sums.get(name, (0.0, 0))
-            self._sums[name] = total + value, count + 1
-
-    def take(self) -> dict[str, float]:
-        """The means; the next ones start from nothing."""
-        means = {name: total / count for name, (total, count) in self._sums.items()}
-        self._sums = {}
-        return means
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to that takes the place of ``path`` once it is complete."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    yield unfinished
-    unfinished.replace(path)
-
-
-def pick_device(name: str) -> torch.device:
-    """``auto``: CUDA where there is one. Raises InputError for a device that is not there."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"--device {name}: this torch sees no CUDA device; use --device cpu or auto")
-    return torch.device(name)
-
-
 def place(module: Module, device: torch.device) -> Module:
     """``module`` on the device, its convolutions channels-last."""
     options: dict[str, Any] = {"memory_format": torch.channels_last}  # which torch's own types leave out
     return module.to(device, **options)
 
 
-def training_history(checkpoint: Path | None) -> list[Any]:
-    """The runs that a checkpoint tells of in its metadata, first to last; a run that starts from it adds its own."""
-    if checkpoint is None:
-        return []
-    told = json.loads(read_metadata(checkpoint).get("training", "[]"))
-    return told if isinstance(told, list) else [told]
-
-
 def learning_rate(base: float, step: int, warmup: int, progress: float) -> float:
-    """Linear warm-up, then a cosine over the run's wall-clock share down to a fiftieth."""
-    warm = min(1.0, (step + 1) / max(1, warmup))
-    return base * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+    """Linear warm-up, then a cosine over the run's share that is done down to a fiftieth."""
+    return base * _warmth(step, warmup) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+def _warmth(step: int, warmup: int) -> float:
+    return min(1.0, (step + 1) / max(1, warmup))
 
 
 class Trainer:
-    """Runs a stage for a number of minutes; every run ends with saved EMA weights, curves and samples."""
+    """Runs a stage within its budget; every run ends with saved EMA weights, curves and samples."""
 
-    def __init__(self, stage: Stage, cfg: TrainConfig) -> None:
+    def __init__(self, stage: Stage, cfg: RunConfig, group: Group | None = None) -> None:
+        """``group``: the processes that train together; by default this one alone."""
         self.stage, self.cfg = stage, cfg
-        self.device = pick_device(cfg.device)
+        self.group = group or Group(pick_device(cfg.device))
+        self.device = self.group.device
+        # With no weight decay this is Adam.
         self.optimizer = torch.optim.AdamW(
-            stage.model.parameters(), lr=cfg.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True
+            stage.model.parameters(), lr=cfg.learning_rate, betas=cfg.betas, weight_decay=0.0, fused=True
         )
         self.ema = ModelEmaV3(stage.model, decay=cfg.ema_decay, use_warmup=True)
         self.at = Progress()
@@ -168,117 +152,156 @@ class Trainer:
         self.history = training_history(cfg.checkpoint)
         if cfg.resume is not None:
             self._resume(cfg.resume)
+        self.board = Board(None)
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is spent, in [0, 1]; of two budgets the one that is spent more."""
+        shares = [0.0]
+        if self.cfg.minutes is not None:
+            shares.append(self.at.seconds / (self.cfg.minutes * 60))
+        if self.cfg.steps is not None:
+            shares.append(self.at.step / self.cfg.steps)
+        return min(1.0, max(shares))
 
     def run(self) -> None:
         """Trains until the budget is spent. Raises InputError (with the batch saved) for a loss that is not finite.
 
         A resumed run whose budget is spent already is left as it is.
         """
-        cfg, budget = self.cfg, self.cfg.minutes * 60
-        if cfg.resume is not None and self.at.seconds >= budget:
+        cfg = self.cfg
+        if cfg.resume is not None and self.progress >= 1:
             log.warning(
-                "nothing to do: the run in %s has trained %.1f of %.1f minutes; give more --minutes to go on",
-                cfg.resume, self.at.seconds / 60, cfg.minutes,
+                "nothing to do: the run in %s has trained %d steps, %.1f minutes; give more --minutes or --steps to "
+                "go on", cfg.resume, self.at.step, self.at.seconds / 60,
             )  # fmt: skip
             return
-        cfg.out.mkdir(parents=True, exist_ok=True)
-        batches = self.stage.batches(cfg.seed + self.at.step)
+        if self.group.leads:
+            cfg.out.mkdir(parents=True, exist_ok=True)
+            self.board = Board(cfg.out / "tensorboard" if cfg.tensorboard else None, self.at.step)
+        self.group.wait()
+        batches = self.stage.batches(self.at.step)
         start = self.at.seconds
         saved = begun = time.monotonic()
-        with tqdm(total=round(budget), initial=round(start), unit="s", desc=cfg.stage, mininterval=10) as bar:
-            while self.at.seconds < budget:
-                waiting = time.monotonic()
-                batch = next(batches)
-                self.at.waited += time.monotonic() - waiting
-                self.averages.add(self._step(batch, min(1.0, self.at.seconds / budget)))
-                now = time.monotonic()
-                bar.update(round(start + now - begun) - round(self.at.seconds))
+        with self._bar() as bar:
+            while self.progress < 1:
+                self.averages.add(self._step(self._next(batches)))
+                now = self.group.first(time.monotonic() - begun) + begun
                 self.at.seconds = start + now - begun
+                bar.update(self._done() - bar.n)
                 if self.at.step % ROW_STEPS == 0:
                     means = self._record()
                     shown = {"step": str(self.at.step)} | {k: f"{v:.4f}" for k, v in means.items()}
                     bar.set_postfix(shown, refresh=False)
                 if now - saved > cfg.save_minutes * 60:
                     self._save(final=False)
-                    saved = time.monotonic()
+                    saved = now
         self._save(final=True)
+        self.board.close()
 
-    def _step(self, batch: Any, progress: float) -> dict[str, float]:
-        rate = learning_rate(self.cfg.learning_rate, self.at.step, self.cfg.warmup_steps, progress)
+    def _bar(self) -> tqdm[Any]:
+        by_steps, minutes = self.cfg.minutes is None, self.cfg.minutes or 0.0
+        total, unit = (self.cfg.steps, "step") if by_steps else (round(minutes * 60), "s")
+        leads = self.group.leads
+        return tqdm(
+            total=total, initial=self._done(), unit=unit, desc=self.cfg.stage, mininterval=10, disable=not leads
+        )
+
+    def _done(self) -> int:
+        return self.at.step if self.cfg.minutes is None else round(self.at.seconds)
+
+    def _next(self, batches: Iterator[Any]) -> list[Any]:
+        waiting = time.monotonic()
+        found = [next(batches) for _ in range(self.cfg.accumulate)]
+        self.at.waited += time.monotonic() - waiting
+        return found
+
+    def _step(self, batches: list[Any]) -> dict[str, float]:
+        """One optimiser step on the micro-batches of this process."""
+        cfg, figures, progress = self.cfg, Averages(), self.progress
+        rate = cfg.learning_rate * _warmth(self.at.step, cfg.warmup_steps)
+        if cfg.schedule == "cosine":
+            rate = learning_rate(cfg.learning_rate, self.at.step, cfg.warmup_steps, progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16):
-            loss, figures = self.stage.loss(batch, progress)
-        if not torch.isfinite(loss):
-            raise self._not_finite("loss", loss, batch)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.stage.model.parameters(), 1.0)
+        for number, batch in enumerate(batches, 1):
+            with self.group.accumulating() if number < len(batches) else nullcontext():
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=cfg.precision == "bf16"):
+                    loss, parts = self.stage.loss(batch, progress)
+                if self.group.any(not bool(torch.isfinite(loss))):
+                    raise self._not_finite("loss", loss, batches)
+                (loss / len(batches)).backward()
+            figures.add({"loss": loss.item(), **parts})
+        norm = nn.utils.clip_grad_norm_(self.stage.model.parameters(), cfg.clip or math.inf)
         if not torch.isfinite(norm):  # the step would spoil every weight
-            raise self._not_finite("gradient", norm, batch)
+            raise self._not_finite("gradient", norm, batches)
         self.optimizer.step()
         self.ema.update(self.stage.model, step=self.at.step)
         self.at.step += 1
-        self.at.lines += self.cfg.batch_size
-        return {"loss": loss.item(), **figures, "grad_norm": norm.item(), "lr": rate}
+        self.at.lines += cfg.batch_size
+        return {**figures.take(), "grad_norm": norm.item(), "lr": rate}
 
-    def _not_finite(self, what: str, value: Tensor, batch: Any) -> InputError:
-        path = self.cfg.out / "bad_batch.pt"
-        torch.save(batch, path)
+    def _not_finite(self, what: str, value: Tensor, batches: list[Any]) -> InputError:
+        path = self.cfg.out / ("bad_batch.pt" if self.group.leads else f"bad_batch_rank{self.group.rank}.pt")
+        torch.save(plain(batches[0] if len(batches) == 1 else batches), path)
         return InputError(f"{what} is {value.item()} at step {self.at.step}; the batch is in {path}")
 
     def _record(self) -> dict[str, float]:
-        """A row of the curves: the means of the steps since the last one, which it returns."""
-        seconds, means = max(self.at.seconds, 1e-9), self.averages.take()
+        """A row of the curves: the means of the steps since the last one, over all processes, which it returns."""
+        seconds, means = max(self.at.seconds, 1e-9), self.group.means(self.averages.take())
         row = {"step": self.at.step, "seconds": round(seconds, 1), **means}
         row |= {"samples_per_second": self.at.lines / seconds, "data_wait_share": self.at.waited / seconds}
         self.curves.append(row)
+        self.board.figures({k: v for k, v in row.items() if k != "step"}, self.at.step)
         return means
 
     def _save(self, *, final: bool) -> None:
-        out, model = self.cfg.out, self.ema.module
-        model.eval()
         if self.averages:
             self._record()
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
-            figures = self.stage.samples(model, out / f"samples_{self.at.step:06d}.png")
-        log.info("step %d, %.0f s: %s", self.at.step, self.at.seconds, {k: round(v, 4) for k, v in figures.items()})
-        if self.curves:
-            self.curves[-1] |= {f"val_{k}": v for k, v in figures.items()}
-        options = {k: v.name if isinstance(v, Path) else v for k, v in asdict(self.cfg).items()}  # no machine's paths
-        state = {"progress": asdict(self.at), "validation": figures, "options": options}
-        self.stage.save(model, out / "model.safetensors", {"training": json.dumps([*self.history, state])})
-        self._save_resume(out, state)
-        plot_curves(self.curves, out / "curves.png")
-        if final:
-            seconds = max(self.at.seconds, 1e-9)
-            rate, wait = self.at.lines / seconds, self.at.waited / seconds
-            log.info(
-                "done: %d steps, %.1f lines/s, %.1f%% of the time waiting for data", self.at.step, rate, 100 * wait
-            )
+        if self.group.leads:
+            self._write()
+            if final:
+                seconds = max(self.at.seconds, 1e-9)
+                rate, wait = self.at.lines / seconds, 100 * self.at.waited / seconds
+                log.info("done: %d steps, %.1f lines/s, %.1f%% of the time waiting for data", self.at.step, rate, wait)
+        self.group.wait()
 
-    def _save_resume(self, out: Path, state: dict[str, Any]) -> None:
-        """What `_resume` reads, each file complete or as it was before."""
-        for name, module in (("raw", self.stage.model), ("ema", self.ema.module)):
-            with replacing(out / f"{name}.safetensors") as path:
-                save_file({k: v.contiguous() for k, v in module.state_dict().items()}, path)
-        with replacing(out / "optimizer.pt") as path:
-            torch.save(self.optimizer.state_dict(), path)
-        with replacing(out / "curves.jsonl") as path:
-            path.write_text("".join(json.dumps(row) + "\n" for row in self.curves), encoding="utf-8")
-        with replacing(out / "state.json") as path:
-            path.write_text(json.dumps({**state, "history": self.history}, indent=1), encoding="utf-8")
+    def _write(self) -> None:
+        out, model = self.cfg.out, self.ema.module
+        model.eval()
+        chance = random_state(self.device)  # that of the training, whatever the samples draw
+        picture = out / f"samples_{self.at.step:06d}.png"
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.cfg.precision == "bf16"):
+            figures = self.stage.samples(model, picture)
+        set_random_state(chance, self.device)
+        log.info("step %d, %.0f s: %s", self.at.step, self.at.seconds, {k: round(v, 4) for k, v in figures.items()})
+        named = {f"val_{k}": v for k, v in figures.items()}
+        if self.curves:
+            self.curves[-1] |= named
+        self.board.figures(named, self.at.step)
+        self.board.picture(picture, self.at.step)
+        state = {"progress": asdict(self.at), "validation": figures, "options": self.cfg.told()}
+        self.stage.save(model, out / "model.safetensors", {"training": json.dumps([*self.history, state])})
+        self._write_resume(out, state, chance)
+        plot_curves(self.curves, out / "curves.png")
+
+    def _write_resume(self, out: Path, state: dict[str, Any], chance: dict[str, Any]) -> None:
+        """What `_resume` reads, all files complete or as they were before."""
+        names = ("raw.safetensors", "ema.safetensors", "optimizer.pt", "random.pt", "curves.jsonl", "state.json")
+        with replacing_all(*(out / name for name in names)) as (raw, ema, optimizer, random, curves, told):
+            write_module(self.stage.model, raw, self.at.step)
+            write_module(self.ema.module, ema, self.at.step)
+            torch.save(self.optimizer.state_dict(), optimizer)
+            torch.save(chance, random)
+            curves.write_text("".join(json.dumps(row) + "\n" for row in self.curves), encoding="utf-8")
+            told.write_text(json.dumps({**state, "history": self.history}, indent=1), encoding="utf-8")
 
     def _resume(self, folder: Path) -> None:
         cfg = self.cfg
         try:
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            found = state["options"]["stage"], state["options"]["preset"]
-            if found != (cfg.stage, cfg.preset):
-                raise InputError(f"--resume {folder}: a run of {found}, not of {(cfg.stage, cfg.preset)}")
-            left_out = tuple(state["options"].get("without", ()))
-            if left_out != cfg.without:
-                raise InputError(f"--resume {folder}: a run without {left_out}, not without {cfg.without}")
+            self._check(folder, state)
             self.stage.model.load_state_dict(load_file(folder / "raw.safetensors"))
             self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
             rows = (folder / "curves.jsonl").read_text(encoding="utf-8").splitlines()
@@ -290,28 +313,25 @@ class Trainer:
                 self.ema.module.load_state_dict(load_file(folder / "ema.safetensors"))
             else:
                 log.warning("%s has no ema.safetensors: the averages start again from its last weights", folder)
+            if (folder / "random.pt").is_file():
+                set_random_state(torch.load(folder / "random.pt", weights_only=True), self.device)
+            else:
+                log.warning("%s has no random.pt (an older run): it goes on with other random draws", folder)
         except (*DAMAGE, OSError) as error:
             raise InputError(f"--resume {folder}: {error}; give the folder of an earlier run") from error
 
-
-def plot_curves(curves: list[dict[str, float]], path: Path) -> None:
-    """One panel a figure, over training seconds."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    names = sorted({k for row in curves for k in row} - {"step", "seconds"})
-    if not names:
-        return
-    columns = 4
-    figure, axes = pyplot.subplots(
-        -(-len(names) // columns), columns, figsize=(16, 3 * -(-len(names) // columns)), squeeze=False
-    )
-    for axis, name in zip(axes.flat, names, strict=False):
-        points = [(row["seconds"], row[name]) for row in curves if name in row]
-        axis.plot(*zip(*points, strict=True), marker="." if len(points) < 20 else None)
-        axis.set_title(name)
-    figure.tight_layout()
-    figure.savefig(path, dpi=60)
-    pyplot.close(figure)
+    def _check(self, folder: Path, state: dict[str, Any]) -> None:
+        """Raises InputError for the folder of a run of another kind, or one whose saving was cut short."""
+        cfg, options = self.cfg, state["options"]
+        found = options["stage"], options["preset"]
+        if found != (cfg.stage, cfg.preset):
+            raise InputError(f"--resume {folder}: a run of {found}, not of {(cfg.stage, cfg.preset)}")
+        left_out = tuple(options.get("without", ()))
+        if left_out != cfg.without:
+            raise InputError(f"--resume {folder}: a run without {left_out}, not without {cfg.without}")
+        step = step_of(folder / "raw.safetensors")
+        if step not in (None, state["progress"]["step"]):
+            raise InputError(
+                f"--resume {folder}: weights of step {step} beside a state of step {state['progress']['step']}: the "
+                "run ended while it saved; start from its model.safetensors with --checkpoint"
+            )

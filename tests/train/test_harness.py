@@ -34,7 +34,7 @@ class Fit:
     def __init__(self, spoil_at: int | None = None, spoil_gradient_at: int | None = None) -> None:
         self.line, self.steps = Line(), 0
         self.spoil_at, self.spoil_gradient_at = spoil_at, spoil_gradient_at
-        self.seeds: list[int] = []
+        self.steps_before: list[int] = []
         self.progress: list[float] = []
         self.saved: list[dict[str, str]] = []
 
@@ -42,9 +42,9 @@ class Fit:
     def model(self) -> nn.Module:
         return self.line
 
-    def batches(self, seed: int) -> Iterator[Tensor]:
-        self.seeds.append(seed)
-        generator = torch.Generator().manual_seed(seed)
+    def batches(self, step: int) -> Iterator[Tensor]:
+        self.steps_before.append(step)
+        generator = torch.Generator().manual_seed(step)
         while True:
             time.sleep(0.002)
             yield torch.rand(4, 1, generator=generator)
@@ -94,8 +94,8 @@ def test_a_run_keeps_to_its_budget_and_leaves_everything(tmp_path: Path) -> None
     assert time.monotonic() - begun < 15  # the last save included
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {
-        "curves.jsonl", "curves.png", "ema.safetensors", "model.safetensors", "optimizer.pt", "raw.safetensors",
-        f"samples_{trainer.at.step:06d}.png", "state.json",
+        "curves.jsonl", "curves.png", "ema.safetensors", "model.safetensors", "optimizer.pt", "random.pt",
+        "raw.safetensors", f"samples_{trainer.at.step:06d}.png", "state.json",
     }  # fmt: skip
     state = json.loads((tmp_path / "out" / "state.json").read_text(encoding="utf-8"))
     assert state["progress"]["step"] == trainer.at.step == stage.steps
@@ -144,7 +144,7 @@ def test_resume_goes_on(tmp_path: Path) -> None:
     assert trainer.at == before.at
     assert trainer.optimizer.state_dict()["state"][0]["step"] == first.steps
     trainer.run()
-    assert stage.seeds == [first.steps]  # other batches than at first
+    assert stage.steps_before == [first.steps]  # other batches than at first
     assert trainer.at.step == first.steps + stage.steps
     assert trainer.at.seconds >= 0.9
     assert stage.progress[0] >= 0.3
