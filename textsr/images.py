@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import secrets
@@ -16,7 +17,7 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from textsr.errors import InputError
 
@@ -44,21 +45,13 @@ _DAMAGED = (
 )  # what Pillow's decoders raise on damaged files
 
 
-def load_image(path: Path) -> NDArray[np.uint8]:
-    """The picture as RGB (h, w, 3) uint8: rotated as EXIF says, transparency on white, 16 bits scaled to 8.
-
-    :raises InputError: not there, empty, no picture in a known format, too large, damaged or cut short.
-    """
+@contextlib.contextmanager
+def _damage_told() -> Iterator[None]:
+    """What Pillow raises for a picture that is none or damaged, as InputError."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError("is no file")
-        if status.st_size == 0:
-            raise InputError("is empty")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the size is checked below, oddities of metadata do no harm
-            with Image.open(path, formats=FORMATS) as picture:
-                return _decode(picture)
+            yield
     except UnidentifiedImageError as error:
         raise InputError(f"is no picture in a known format ({', '.join(FORMATS)})") from error
     except MemoryError as error:
@@ -67,6 +60,43 @@ def load_image(path: Path) -> NDArray[np.uint8]:
         if isinstance(error, OSError) and error.errno is not None:
             raise InputError(f"cannot be read: {error.strerror}") from error
         raise InputError(f"is damaged or cut short: {error}") from error
+
+
+def load_image(path: Path) -> NDArray[np.uint8]:
+    """The picture as RGB (h, w, 3) uint8: rotated as EXIF says, transparency on white, 16 bits scaled to 8.
+
+    :raises InputError: not there, empty, no picture in a known format, too large, damaged or cut short.
+    """
+    with _damage_told():
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError("is no file")
+        if status.st_size == 0:
+            raise InputError("is empty")
+        with Image.open(path, formats=FORMATS) as picture:
+            return _decode(picture)
+
+
+def decode_image(data: bytes) -> NDArray[np.uint8]:
+    """`load_image` for the bytes of a file. Raises InputError in the same cases."""
+    with _damage_told(), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        return _decode(picture)
+
+
+def image_size(source: Path | bytes) -> tuple[int, int]:
+    """Height and width that the picture in a file, or in its bytes, will have; its pixels are not decoded.
+
+    Raises InputError where it is no picture. One that is cut short may still have a size.
+    """
+    with (
+        _damage_told(),
+        Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture,
+    ):
+        # Asked for EXIF, Pillow would decode a PNG that has none.
+        tags = picture.getexif() if picture.format != "PNG" or "exif" in picture.info else {}
+        turned = tags.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        width, height = picture.size
+        return (width, height) if turned else (height, width)
 
 
 def _decode(picture: Image.Image) -> NDArray[np.uint8]:
