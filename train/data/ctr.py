@@ -5,14 +5,12 @@ Keys ``num-samples``, ``image-%09d`` (the bytes of a picture file) and ``label-%
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
-import lmdb
-
 from textsr.errors import InputError
 from textsr.images import decode_image, image_size
+from train.data import lmdb_files
 from train.data.dataset import Look
 from train.data.fitting import Raw
 from train.data.records import BrokenRecord, Drop, Reason, text_of
@@ -28,15 +26,10 @@ class CTRSource:
         self.folder, self.label = folder, f"ctr:{folder.name}"
         if not (folder / "data.mdb").is_file():
             raise InputError(f"{folder}: no LMDB here (a folder with data.mdb): give the folder of one part of CTR")
-        self._environments: dict[int, lmdb.Environment] = {}
-        found = self._get("num-samples")
+        found = lmdb_files.read(self.folder, "num-samples")
         if found is None or not found.isdigit():
             raise InputError(f"{folder}: the LMDB has no number under num-samples: not CTR's format, or damaged")
         self._count = int(found)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What goes to another process: not the open file."""
-        return {**self.__dict__, "_environments": {}}
 
     def __len__(self) -> int:
         return self._count
@@ -73,32 +66,14 @@ class CTRSource:
         return [self._count, status.st_size, status.st_mtime_ns]
 
     def _picture(self, number: int) -> bytes:
-        found = self._get(self.name(number))
+        found = lmdb_files.read(self.folder, self.name(number))
         if not found:
             raise BrokenRecord(Drop(self.name(number), Reason.NO_PICTURE, f"no key {self.name(number)}"))
         return found
 
     def _text(self, number: int) -> str:
         key = f"label-{number + 1:09d}"
-        found = self._get(key)
+        found = lmdb_files.read(self.folder, key)
         if found is None:
             raise BrokenRecord(Drop(self.name(number), Reason.NO_TEXT, f"no key {key}"))
         return text_of(found, self.name(number))
-
-    def _get(self, key: str) -> bytes | None:
-        try:
-            with self._environment().begin() as transaction:
-                found = transaction.get(key.encode("ascii"))
-        except lmdb.Error as error:
-            raise InputError(f"{self.folder}: the LMDB cannot be read: {error}") from error
-        return None if found is None else bytes(found)
-
-    def _environment(self) -> lmdb.Environment:
-        """Opened once a process: LMDB forbids the use of one that was opened before a fork."""
-        process = os.getpid()
-        if process not in self._environments:
-            # What the parent opened stays referenced: closing it here would touch the parent's locks.
-            self._environments[process] = lmdb.open(
-                str(self.folder), readonly=True, lock=False, readahead=False, meminit=False, max_spare_txns=8
-            )
-        return self._environments[process]

@@ -192,14 +192,14 @@ class JoinedDataset:
     @property
     def report(self) -> Report:
         """The sum of the parts'; names are preceded by their source."""
-        names = ("found", "kept", "elsewhere", "beyond")
-        counts = [sum(getattr(part.report, name) for part in self.parts) for name in names]
-        drops = [
-            Drop(f"{part.source}: {drop.name}", drop.reason, drop.detail)
-            for part in self.parts
-            for drop in part.report.drops
-        ]
-        return Report(self.source, *counts, drops=drops)
+        whole = Report(self.source)
+        for part in self.parts:
+            found = part.report
+            whole.found, whole.kept = whole.found + found.found, whole.kept + found.kept
+            whole.elsewhere, whole.beyond = whole.elsewhere + found.elsewhere, whole.beyond + found.beyond
+            named = (Drop(f"{part.source}: {drop.name}", drop.reason, drop.detail) for drop in found.drops)
+            whole.drops.extend(named)
+        return whole
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0

@@ -45,7 +45,7 @@ class Mark:
 
 
 class RealCESource:
-    """The marked lines of the folder. Raises InputError without 52mm pictures, or where ``scale`` is neither 4 nor 2."""
+    """The marked lines of the folder. Raises InputError without 52mm pictures, or if ``scale`` is neither 4 nor 2."""
 
     kind = "real-ce"
     trusted = False
