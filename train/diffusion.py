@@ -252,8 +252,8 @@ class DiffusionStage:
         output = restore(TorchExecutor(graphs(self.full), self.device), self.full.preset, arrays)
         self.full.unet, self.full.mom, self.full.tdm = kept
         restored = torch.from_numpy(output.image).to(self.device).float()
-        _picture([image, restored, hr], path)
-        return {"psnr": _psnr(restored, hr), "psnr_bicubic": _psnr(image, hr)}
+        picture([image, restored, hr], path)
+        return {"psnr": psnr(restored, hr), "psnr_bicubic": psnr(image, hr)}
 
     def save(self, model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
         """The whole model with the averaged parts; the metadata tells what it was trained without."""
@@ -263,14 +263,17 @@ class DiffusionStage:
         save_model(self.full, path, metadata, parts={"unet": model.unet, "mom": model.mom, "tdm": model.tdm})
 
 
-def _psnr(a: Tensor, b: Tensor) -> float:
+def psnr(a: Tensor, b: Tensor) -> float:
+    """Mean PSNR in dB of images (B,3,H,W), ``b`` in [-1,1]; ``a`` is clamped."""
     mse = (a.clamp(-1, 1) - b).square().mean(dim=(1, 2, 3)) / 4
     return float((-10 * mse.log10()).mean())
 
 
-def _picture(rows: list[Tensor], path: Path) -> None:
+def picture(rows: list[Tensor], path: Path) -> None:
+    """Writes images (B,3,H,W) in [-1,1] one below the other, those of one line together, in two columns."""
     stacked = torch.stack(rows, 1).flatten(0, 1).clamp(-1, 1).add(1).mul(127.5).round().byte()
     lines = stacked.permute(0, 2, 3, 1).cpu().numpy()
     half = len(lines) // 2 // len(rows) * len(rows)
-    columns = [np.concatenate(list(part)) for part in (lines[:half], lines[half : 2 * half])]
+    parts = (lines[:half], lines[half : 2 * half]) if half else (lines,)
+    columns = [np.concatenate(list(part)) for part in parts]
     Image.fromarray(np.concatenate(columns, axis=1)).save(path)

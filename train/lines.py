@@ -28,6 +28,25 @@ class Lines(Protocol):
     def __getitem__(self, index: int, /) -> PoolLine: ...
 
 
+class Written(Protocol):
+    """A line with its text and the places of its characters (n,), as shares of its width."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def centres(self) -> NDArray[np.float32]: ...
+
+    @property
+    def widths(self) -> NDArray[np.float32]: ...
+
+
+class WrittenLines(Protocol):
+    """Such lines by place."""
+
+    def __getitem__(self, index: int, /) -> Written: ...
+
+
 @dataclass(frozen=True)
 class LinesOfText:
     """B lines: images (B,128,512,3) uint8, texts, truth and a reading of it (arrays (B,24)), shares of width filled."""
@@ -41,7 +60,7 @@ class LinesOfText:
     filled: NDArray[np.float32]
 
 
-def true_arrays(pool: Lines, places: NDArray[np.int64], alphabet: Alphabet) -> TextArrays:
+def true_arrays(pool: WrittenLines, places: NDArray[np.int64], alphabet: Alphabet) -> TextArrays:
     """The true text of lines with its places, padded to 24: weights are 1."""
     tokens = np.stack([alphabet.encode(alphabet.fold(pool[int(i)].text))[0] for i in places])
     centres, widths = np.zeros(tokens.shape, np.float32), np.zeros(tokens.shape, np.float32)

@@ -1,76 +1,30 @@
-"""``python -m train.run``: trains the autoencoder or the diffusion of a preset for a number of minutes."""
+"""``python -m train.run``: trains a preset by the paper's Algorithm 1, or its autoencoder or diffusion alone."""
 
 from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from runtime.bundle import SHIPPED
-from textsr.checkpoint import load_weights, read_metadata, stated_ablations
-from textsr.config import ABLATIONS, PRESETS, ablated, preset
+from textsr.checkpoint import WITHOUT, load_weights, read_metadata, stated_ablations, stated_preset
+from textsr.checkpoint.stated import SCHEDULE
+from textsr.config import ablated, preset
 from textsr.errors import InputError, TextSRError
 from textsr.graphs import Model
 from train.autoencoder import AutoencoderStage
 from train.diffusion import DiffusionStage
-from train.harness import Stage, TrainConfig, Trainer, pick_device
-from train.pool import PoolJob, write_pool
+from train.distributed import Group, open_group
+from train.harness import RunConfig, Stage, TrainConfig, Trainer
+from train.options import config, parser
+from train.paper import PaperStage
+from train.paper_config import PaperConfig
 
 log = logging.getLogger(__name__)
-
-STAGES: dict[str, Callable[[Model, TrainConfig, torch.device], Stage]] = {
-    "autoencoder": AutoencoderStage,
-    "diffusion": DiffusionStage,
-}
-DEFAULTS = {"autoencoder": (16, 1.5e-3), "diffusion": (8, 4e-4)}  # batch size, learning rate
-FAMILIES = 12  # Chinese font families that rendering asks for at least
-VALIDATION_LINES = 300
-
-DESCRIPTION = """\
-Trains one stage of a preset on rendered lines (python -m train.pool makes pools of them). The autoencoder comes first;
-the diffusion takes its checkpoint. A run ends after --minutes with OUT/model.safetensors (averaged weights of the whole
-model, a checkpoint for export.build), curves.png, curves.jsonl, samples_*.png and what --resume needs to go on.
-
-On a CPU, malloc's habit of giving memory back costs half the time: set MALLOC_MMAP_MAX_=0,
-MALLOC_TRIM_THRESHOLD_=100000000000 and MALLOC_TOP_PAD_=268435456 in the environment."""
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    made = argparse.ArgumentParser(
-        "python -m train.run", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    made.add_argument("--stage", required=True, choices=sorted(STAGES))
-    made.add_argument("--preset", default="compact", choices=sorted(PRESETS))
-    made.add_argument("--minutes", type=float, required=True, help="wall-clock budget, time before --resume included")
-    made.add_argument("--out", type=Path, required=True, help="folder for weights, curves and samples")
-    made.add_argument("--pool", type=Path, help="folder of training lines; without it they are rendered below OUT")
-    made.add_argument("--val-pool", type=Path, help="folder of validation lines; likewise")
-    made.add_argument("--lines", type=int, default=24000, help="training lines to render without --pool (24000)")
-    made.add_argument(
-        "--checkpoint", type=Path, help="start from these weights; diffusion: by default the shipped ones"
-    )
-    made.add_argument("--resume", type=Path, help="go on with the run in this folder, optimiser included")
-    made.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    made.add_argument("--batch-size", type=int, help="default: 16 crops, 8 lines")
-    made.add_argument("--learning-rate", type=float, help="default: 1.5e-3 autoencoder, 4e-4 diffusion")
-    made.add_argument("--ema-decay", type=float, default=0.998)
-    made.add_argument(
-        "--own-estimates", type=float, default=0.5, help="share of lines trained on the network's own estimate (0.5)"
-    )
-    made.add_argument(
-        "--without", action="append", default=[], choices=ABLATIONS,
-        help="train without this part (the paper's ablations; diffusion; may be given again)",
-    )  # fmt: skip
-    made.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves it to torch")
-    made.add_argument("--save-minutes", type=float, default=5.0, help="minutes between saves (default: 5)")
-    made.add_argument("--seed", type=int, default=0)
-    return made
 
 
 def starting_weights(given: argparse.Namespace) -> Path | None:
@@ -81,7 +35,7 @@ def starting_weights(given: argparse.Namespace) -> Path | None:
         return given.checkpoint
     shipped = SHIPPED / given.preset / "weights.safetensors"
     if not shipped.exists():
-        raise InputError(f"preset {given.preset} ships no autoencoder for --stage diffusion: give --checkpoint")
+        raise InputError(f"preset {given.preset} ships no autoencoder for --stage {given.stage}: give --checkpoint")
     log.info("starting from the shipped weights %s", shipped)
     return shipped
 
@@ -95,28 +49,40 @@ def load_start(model: Model, path: Path, without: Sequence[str]) -> None:
     load_weights(model.vqgan, path, prefix="vqgan.")
 
 
-def rendered(given: argparse.Namespace, split: str, lines: int) -> Path:
-    """A pool below OUT, rendered now as far as it is not there yet."""
-    folder = Path(given.out) / "lines" / split
-    log.info("%d %s lines in %s; rendering what is missing", lines, split, folder)
-    job = PoolJob(out=str(folder), lines=lines, seed=given.seed, split=split, families=FAMILIES)
-    write_pool(job, max(1, (os.cpu_count() or 1) - 1))
-    return folder
+def new_model(cfg: RunConfig, start: Path | None, metadata: Mapping[str, str]) -> Model:
+    """The preset's model with the weights of ``start``.
+
+    Its schedule is the preset's, for which it is trained now, whatever the weights were made for; its recogniser is
+    shown a line as the checkpoint says.
+    """
+    kept = {name: value for name, value in metadata.items() if name != SCHEDULE}
+    whole = stated_preset(preset(cfg.preset), {name: value for name, value in kept.items() if name != WITHOUT})
+    model = Model(ablated(whole, cfg.without))
+    if start is not None:
+        load_start(model, start, cfg.without)
+    return model
 
 
-def config(given: argparse.Namespace) -> TrainConfig:
-    """The options with their defaults filled in. Raises InputError for a bad one."""
-    if given.minutes <= 0:
-        raise InputError(f"--minutes {given.minutes}: give a positive number of minutes")
-    if given.without and given.stage != "diffusion":
-        raise InputError("--without concerns --stage diffusion: the autoencoder has none of these parts")
-    batch_size, rate = DEFAULTS[given.stage]
-    options = {name: value for name, value in vars(given).items() if name != "lines"}
-    options["without"] = tuple(dict.fromkeys(given.without))
-    options |= {"batch_size": given.batch_size or batch_size, "learning_rate": given.learning_rate or rate}
-    options["pool"] = given.pool or rendered(given, "train", given.lines)
-    options["val_pool"] = given.val_pool or rendered(given, "val", VALIDATION_LINES)
-    return TrainConfig(**options)
+def new_stage(cfg: RunConfig, model: Model, group: Group, metadata: Mapping[str, str]) -> Stage:
+    """The stage of a run. Raises InputError for one that several processes cannot train."""
+    if isinstance(cfg, PaperConfig):
+        return PaperStage(model, cfg, group, metadata)
+    assert isinstance(cfg, TrainConfig)
+    if group.world > 1:
+        raise InputError(f"--stage {cfg.stage} trains in one process: start it with python -m train.run")
+    return (AutoencoderStage if cfg.stage == "autoencoder" else DiffusionStage)(model, cfg, group.device)
+
+
+def train(given: argparse.Namespace, group: Group) -> None:
+    """Runs the command. Raises TextSRError for what cannot be used, and for a loss that is not finite."""
+    start = starting_weights(given)
+    cfg = config(given)
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
+    torch.manual_seed(cfg.seed)
+    metadata = {} if start is None else read_metadata(start)
+    model = new_model(cfg, start, metadata)
+    Trainer(new_stage(cfg, model, group, metadata), cfg, group).run()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,16 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
     given = parser().parse_args(arguments)
     try:
-        start = starting_weights(given)
-        device = pick_device(given.device)
-        cfg = config(given)
-        if cfg.threads:
-            torch.set_num_threads(cfg.threads)
-        torch.manual_seed(cfg.seed)
-        model = Model(ablated(preset(cfg.preset), cfg.without))
-        if start is not None:
-            load_start(model, start, cfg.without)
-        Trainer(STAGES[cfg.stage](model, cfg, device), cfg).run()
+        group = open_group(given.device)
+        logging.getLogger().setLevel(logging.INFO if group.leads else logging.WARNING)
+        try:
+            train(given, group)
+        finally:
+            group.close()
     except TextSRError as error:
         sys.stderr.write(f"train.run: {error}\n")
         return 1
