@@ -75,7 +75,7 @@ class LatentCache:
     """z_0 of each line of a pool, encoded when first met, kept in half precision in memory."""
 
     def __init__(self, lines: int, shape: tuple[int, int, int]) -> None:
-        self.latents = torch.zeros((lines, *shape), dtype=torch.float16)
+        self.latents = torch.empty((lines, *shape), dtype=torch.float16)  # takes memory as it is filled
         self.known = torch.zeros(lines, dtype=torch.bool)
 
     def get(self, places: np.ndarray, images: Tensor, model: Model) -> Tensor:
