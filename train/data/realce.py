@@ -87,7 +87,7 @@ class RealCESource:
         mark, partner = self._sound(number)
         found = self._rectangle(mark)
         try:
-            high, low = _photograph(mark.picture), _photograph(partner)
+            high, low = (_photograph(path, _time(path)) for path in (mark.picture, partner))
         except InputError as error:
             raise BrokenRecord(Drop(mark.name, Reason.BAD_PICTURE, str(error))) from error
         y, x = (a / b for a, b in zip(low.shape[:2], high.shape[:2], strict=True))
@@ -171,20 +171,28 @@ def _label_files(folder: Path) -> dict[str, Path]:
     return found
 
 
+def _time(picture: Path) -> int:
+    """When the file last changed: what is kept of it is of that time."""
+    try:
+        return picture.stat().st_mtime_ns
+    except OSError as error:
+        raise InputError(f"{picture.parent.name}: cannot be read: {error.strerror}") from error
+
+
 @lru_cache(maxsize=4096)
-def _header(picture: Path) -> tuple[int, int]:
+def _header(picture: Path, changed: int) -> tuple[int, int]:
     return image_size(picture)
 
 
 def _size(picture: Path, name: str) -> tuple[int, int]:
     try:
-        return _header(picture)
+        return _header(picture, _time(picture))
     except InputError as error:
         raise BrokenRecord(Drop(name, Reason.BAD_PICTURE, f"{picture.parent.name}: {error}")) from error
 
 
 @lru_cache(maxsize=KEPT_PICTURES)
-def _photograph(picture: Path) -> NDArray[np.uint8]:
+def _photograph(picture: Path, changed: int) -> NDArray[np.uint8]:
     try:
         return load_image(picture)
     except InputError as error:
