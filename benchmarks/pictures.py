@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,10 @@ from PIL import Image, ImageDraw, ImageFont
 ROWS = 6
 """Lines in a picture."""
 CELL = (524, 166)
-RIGHT, WRONG = (0, 110, 50), (190, 30, 30)
+COLUMNS = 4
+"""Pictures beside each other."""
+HEADING, MARGIN, RULE = 28, 12, 14
+RIGHT, WRONG, GREY = (0, 110, 50), (190, 30, 30), (90, 90, 90)
 
 
 @dataclass(frozen=True)
@@ -35,39 +38,55 @@ def label_font(size: int = 20) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def write_pictures(
-    out: Path, name: str, columns: Sequence[Sequence[Panel]], headings: Sequence[str], ranked: Sequence[int]
-) -> list[Path]:
-    """``NAME-best.png``, ``NAME-median.png`` and ``NAME-worst.png``, `ROWS` lines each.
-
-    ``columns``: for each heading its panels by line; ``ranked``: places of the lines from best to worst.
-    """
-    out.mkdir(parents=True, exist_ok=True)
+def choose(ranked: Sequence[int]) -> dict[str, list[int]]:
+    """The best, median and worst lines, `ROWS` of each; ``ranked``: places of the lines from best to worst."""
     rows = min(ROWS, len(ranked))
     middle = max(0, (len(ranked) - rows) // 2)
-    choices = {"best": ranked[:rows], "median": ranked[middle : middle + rows], "worst": ranked[::-1][:rows]}
+    return {"best": [*ranked[:rows]], "median": [*ranked[middle : middle + rows]], "worst": [*ranked[::-1][:rows]]}
+
+
+def write_pictures(
+    out: Path, name: str, panels: Mapping[str, Mapping[int, Panel]], choices: Mapping[str, Sequence[int]]
+) -> list[Path]:
+    """``NAME-best.png``, ``NAME-median.png`` and ``NAME-worst.png``.
+
+    ``panels``: for each heading its panels by line; ``choices``: for each picture the places of its lines.
+    """
+    out.mkdir(parents=True, exist_ok=True)
     font, paths = label_font(), []
     for kind, places in choices.items():
         paths.append(out / f"{name}-{kind}.png")
-        sheet(columns, headings, places, font).save(paths[-1])
+        sheet(panels, places, font).save(paths[-1], optimize=True)
     return paths
 
 
 def sheet(
-    columns: Sequence[Sequence[Panel]],
-    headings: Sequence[str],
+    panels: Mapping[str, Mapping[int, Panel]],
     places: Sequence[int],
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
 ) -> Image.Image:
-    """A column for each heading and a row for each of the lines ``places``."""
-    width, height = CELL
-    page = Image.new("RGB", (width * len(columns) + 12, 34 + height * len(places)), "white")
+    """A column for each heading and a block of rows for each of the lines ``places``.
+
+    More than `COLUMNS` headings continue in a further row of the block, each over its own picture.
+    """
+    headings = [*panels]
+    columns, depth = min(COLUMNS, len(headings)), -(-len(headings) // COLUMNS)
+    width, height = CELL[0], CELL[1] + (HEADING if depth > 1 else 0)
+    page = Image.new("RGB", (width * columns + MARGIN, 34 + len(places) * (depth * height + RULE)), "white")
     draw = ImageDraw.Draw(page)
-    for column, (panels, heading) in enumerate(zip(columns, headings, strict=True)):
-        left = 12 + column * width
-        draw.text((left, 6), heading, "black", font)
+    for number, heading in enumerate(headings):
+        left, below = MARGIN + number % columns * width, number // columns * height
+        if depth == 1:
+            draw.text((left, 6), heading, "black", font)
         for row, place in enumerate(places):
-            top = 34 + row * height
-            page.paste(Image.fromarray(panels[place].image), (left, top))
-            draw.text((left, top + 131), panels[place].reading or "-", RIGHT if panels[place].right else WRONG, font)
+            top = 34 + row * (depth * height + RULE) + below
+            if depth > 1:
+                draw.text((left, top), heading, GREY, font)
+                top += HEADING
+            panel = panels[heading][place]
+            page.paste(Image.fromarray(panel.image), (left, top))
+            draw.text((left, top + 131), panel.reading or "-", RIGHT if panel.right else WRONG, font)
+    for row in range(1, len(places)) if depth > 1 else ():
+        rule = 34 + row * (depth * height + RULE) - RULE // 2 - 2
+        draw.line((MARGIN, rule, page.width - MARGIN, rule), GREY)
     return page

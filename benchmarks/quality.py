@@ -1,77 +1,57 @@
-"""How readable and how faithful restored lines are: ``python benchmarks/quality.py``.
+"""How readable and faithful restored lines are, ours and others on the same lines: ``python -m benchmarks.quality``.
 
-Judged by a recogniser that neither training nor restoring uses. Prints a table by severity with 95% bootstrap
-intervals over lines, and writes ``quality.json`` and pictures of the best, median and worst lines.
+Judged by a recogniser that neither training nor restoring uses. Scores are kept in ``--reuse FILE``, so that a run
+goes on where it was cut, and one with new weights measures only those anew. Writes ``quality.json``, ``quality.md``
+and pictures of the best, median and worst lines into ``--out``; with ``--save`` the figures into benchmarks/results/,
+from where ``--readme`` puts the table into the README.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import testset
-from benchmarks.methods import Method, MethodOptions, Output, find_method
-from benchmarks.pictures import Panel, write_pictures
+from benchmarks import quality_result, seconds, testset
+from benchmarks.compare import BASE, ranking
+from benchmarks.methods import ALL, MethodOptions, Opened, Output, find_method, names
+from benchmarks.pictures import Panel, choose, write_pictures
+from benchmarks.scoring import HR, Score, Scorer, Store, digest, hr_score, score
+from benchmarks.speed import machine
 from benchmarks.testset import TestLine
 from textsr.errors import InputError, TextSRError
-from train.evaluation.judge import Judge, Reader
-from train.metrics import NORMALISATION, PerceptualMetric, accuracy, bootstrap, ned, psnr
+from train.evaluation.judge import Judge
+from train.metrics import NORMALISATION
 
-FIGURES = ("acc", "ned", "psnr", "st_lpips")
-HEADINGS = {"acc": "ACC %", "ned": "NED", "psnr": "PSNR dB", "st_lpips": "ST-LPIPS"}
 BATCH = 8
-BASE = "bicubic"
-
-
-@dataclass(frozen=True)
-class Score:
-    """One line under one method."""
-
-    index: int
-    severity: str
-    source: str
-    method: str
-    truth: str
-    reading: str  # the judge's
-    own_text: str | None  # what the method itself read, if it reads
-    acc: float
-    ned: float
-    psnr: float
-    st_lpips: float
+SCORES = testset.FOLDER.parent / "quality" / "scores.jsonl"
 
 
 def score_lines(
-    lines: Iterable[TestLine], methods: Mapping[str, Method], judge: Reader, count: int, perceptual: bool = True
-) -> tuple[list[Score], dict[str, list[Panel]]]:
-    """Every line under every method and as it is in high resolution; and the pictures, a list of panels a line.
+    lines: Iterable[TestLine], methods: Mapping[str, Opened], scorer: Scorer, store: Store, count: int
+) -> list[Score]:
+    """Every line under every method, and as it is in high resolution. What ``store`` has is not run again.
 
     Raises InputError when a method returns another number of lines or another size.
     """
-    metric = PerceptualMetric() if perceptual else None
     scores: list[Score] = []
-    panels: dict[str, list[Panel]] = {name: [] for name in (*methods, "HR")}
     with tqdm(total=count, desc="quality", unit="line") as bar:
         for batch in _batches(lines):
-            outputs = {name: _run(name, method, batch) for name, method in methods.items()}
-            outputs["HR"] = [Output(line.hr) for line in batch]
-            for place, line in enumerate(batch):
-                for name, results in outputs.items():
-                    score = _score(line, name, results[place], judge, metric)
-                    scores.append(score)
-                    panels[name].append(Panel(results[place].image, score.reading, bool(score.acc)))
-                bar.update()
-    return scores, panels
+            digests = [digest(line) for line in batch]
+            for name, method in methods.items():
+                scores += _scored(batch, digests, name, method, scorer, store)
+            scores += [hr_score(line) for line in batch]
+            bar.update(len(batch))
+    return scores
 
 
 def _batches(lines: Iterable[TestLine]) -> Iterable[list[TestLine]]:
@@ -85,163 +65,148 @@ def _batches(lines: Iterable[TestLine]) -> Iterable[list[TestLine]]:
         yield batch
 
 
-def _run(name: str, method: Method, batch: list[TestLine]) -> Sequence[Output]:
-    outputs = method([line.lr for line in batch])
+def _scored(
+    batch: list[TestLine], digests: list[str], name: str, method: Opened, scorer: Scorer, store: Store
+) -> list[Score]:
+    key = f"{method.key}; {scorer.key}"
+    found = [store.get(key, line) if method.key else None for line in digests]
+    missing = [place for place, kept in enumerate(found) if kept is None]
+    if missing:
+        for place, output in zip(missing, _run(method, [batch[place] for place in missing]), strict=True):
+            measured = found[place] = scorer.measure(batch[place], output)
+            if method.key:
+                store.put(key, digests[place], measured)
+    return [score(line, name, kept) for line, kept in zip(batch, found, strict=True) if kept is not None]
+
+
+def _run(method: Opened, batch: list[TestLine]) -> Sequence[Output]:
+    outputs = method.run([line.lr for line in batch])
     if [output.image.shape for output in outputs] != [line.hr.shape for line in batch]:
-        raise InputError(f"{name}: returned {len(outputs)} lines for {len(batch)}, or not at four times their size")
+        raise InputError(
+            f"{method.name}: returned {len(outputs)} lines for {len(batch)}, or not at four times their size"
+        )
     return outputs
 
 
-def _score(line: TestLine, name: str, output: Output, judge: Reader, metric: PerceptualMetric | None) -> Score:
-    entry, same = line.entry, name == "HR"
-    reading = entry.hr_reading if same else judge(output.image)
-    distance = 0.0 if same else metric(output.image, line.hr) if metric else float("nan")
-    return Score(
-        entry.index,
-        entry.severity,
-        entry.source,
-        name,
-        entry.text,
-        reading,
-        output.text,
-        accuracy(reading, entry.text),
-        ned(reading, entry.text),
-        psnr(output.image, line.hr),
-        distance,
-    )
+def pictures(
+    out: Path, lines: Sequence[TestLine], methods: Mapping[str, Opened], scores: Sequence[Score]
+) -> list[Path]:
+    """Sheets of the best, median and worst lines of each of our methods; and of the first one beside all others.
+
+    The lines' outputs are made again: only their scores are kept. ``lines`` are all of the run, in order.
+    """
+    own = [name for name in methods if name.startswith("ours") or not methods[name].key]
+    paths: list[Path] = []
+    for number, name in enumerate(own or [*methods][-1:]):
+        choices = choose(ranking(scores, name))
+        places = sorted({place for chosen in choices.values() for place in chosen})
+        every = number == 0 and len(methods) > 2
+        shown = [*methods] if every else [BASE, name]
+        panels = {key: _panels(key, methods[key], lines, places, scores) for key in shown}
+        panels[HR] = _panels(HR, None, lines, places, scores)
+        if every:
+            paths += write_pictures(out, "all", panels, choices)
+        three = {key: panels[key] for key in dict.fromkeys((BASE, name, HR))}
+        paths += write_pictures(out, name.replace(":", "-"), three, choices)
+    return paths
 
 
-def table(scores: Sequence[Score], names: Sequence[str]) -> str:
-    """Markdown: a row for each severity and method."""
-    rows = ["| severity | method | " + " | ".join(HEADINGS[figure] for figure in FIGURES) + " |"]
-    rows.append("|---" * (2 + len(FIGURES)) + "|")
-    severities = [*dict.fromkeys(score.severity for score in scores), "all"]
-    for severity in severities:
-        for name in names:
-            group = [s for s in scores if s.method == name and severity in (s.severity, "all")]
-            cells = [_cell(figure, name, [getattr(score, figure) for score in group]) for figure in FIGURES]
-            rows.append(f"| {severity} | {name} | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
-
-
-def _cell(figure: str, name: str, values: list[float]) -> str:
-    if name == "HR" and figure in ("psnr", "st_lpips"):
-        return "-"
-    digits, scale = {"acc": (1, 100.0), "ned": (3, 1.0), "psnr": (2, 1.0), "st_lpips": (3, 1.0)}[figure]
-    return bootstrap(values).format(digits, scale)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A method against bicubic, line by line."""
-
-    method: str
-    acc_difference: tuple[float, float, float]  # mean and 95% interval of the paired difference
-    kept_right: float | None  # share of the lines that bicubic has right and the method too
-    base_right: int  # lines that bicubic has right
-    gained: int
-    lost: int
-    own_acc: float | None  # of what the method itself read
-
-    def text(self) -> str:
-        """For the terminal."""
-        mean, low, high = (f"{100 * value:+.1f}" for value in self.acc_difference)
-        kept = "-" if self.kept_right is None else f"{100 * self.kept_right:.1f}%"
-        own = "" if self.own_acc is None else f"; its own reading of the input is right in {100 * self.own_acc:.1f}%"
-        return (
-            f"{self.method} - {BASE}: ACC {mean} [{low}, {high}] percentage points (paired, 95%), {self.gained} lines "
-            f"gained, {self.lost} lost; of the {self.base_right} lines that {BASE} has right {kept} stay right{own}"
-        )
-
-
-def compare(scores: Sequence[Score], name: str) -> Comparison:
-    """``name`` against bicubic."""
-    base = {score.index: score.acc for score in scores if score.method == BASE}
-    own = [score for score in scores if score.method == name]
-    pairs = np.array([(base[score.index], score.acc) for score in own]).reshape(-1, 2)
-    interval = bootstrap(pairs[:, 1] - pairs[:, 0])
-    right = pairs[:, 0] == 1
-    texts = [accuracy(score.own_text, score.truth) for score in own if score.own_text is not None]
-    return Comparison(
-        name,
-        (interval.mean, interval.low, interval.high),
-        float(pairs[right, 1].mean()) if right.any() else None,
-        int(right.sum()),
-        int((pairs[:, 1] > pairs[:, 0]).sum()),
-        int((pairs[:, 1] < pairs[:, 0]).sum()),
-        float(np.mean(texts)) if texts else None,
-    )
-
-
-def ranking(scores: Sequence[Score], name: str) -> list[int]:
-    """Places of the lines from best to worst for ``name``: by NED gained on bicubic, then by ST-LPIPS gained."""
-    by_method = {method: [s for s in scores if s.method == method] for method in (BASE, name)}
-    gains = [
-        (own.ned - base.ned, np.nan_to_num(base.st_lpips - own.st_lpips))
-        for base, own in zip(by_method[BASE], by_method[name], strict=True)
-    ]
-    return sorted(range(len(gains)), key=lambda place: gains[place], reverse=True)
-
-
-def report(scores: list[Score], names: Sequence[str], notes: Sequence[str], out: Path) -> str:
-    """Text for the terminal; writes ``quality.json`` into ``out``."""
-    comparisons = [compare(scores, name) for name in names if name not in (BASE, "HR")]
-    text = "\n".join([*notes, "", table(scores, names), "", *(item.text() for item in comparisons)])
-    groups = {name: [score for score in scores if score.method == name] for name in names}
-    summary = {
-        name: {figure: asdict(bootstrap([getattr(score, figure) for score in group])) for figure in FIGURES}
-        for name, group in groups.items()
+def _panels(
+    name: str, method: Opened | None, lines: Sequence[TestLine], places: Sequence[int], scores: Sequence[Score]
+) -> dict[int, Panel]:
+    """Pictures of the lines at ``places`` under a method, or in high resolution, with what the judge reads."""
+    rows = [row for row in scores if row.method == name]
+    images = [lines[place].hr for place in places]
+    if method is not None:
+        images = [output.image for place in places for output in _run(method, [lines[place]])]
+    return {
+        place: Panel(image, rows[place].reading, bool(rows[place].acc))
+        for place, image in zip(places, images, strict=True)
     }
-    data = {"notes": list(notes), "summary": summary, "comparisons": [asdict(item) for item in comparisons],
-            "lines": [asdict(score) for score in scores]}  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "quality.json").write_text(json.dumps(data, ensure_ascii=False, indent=1), encoding="utf-8")
-    (out / "quality.md").write_text(text + "\n", encoding="utf-8")
-    return text
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(prog="python benchmarks/quality.py", description=__doc__.split("\n")[0])
-    made.add_argument("--lines", type=int, default=testset.LINES, help="1000 for a claim, 120 for a quick look")
-    made.add_argument("--bundle", default="compact", help="name or folder of the bundle (default: compact)")
-    made.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    made.add_argument("--out", type=Path, default=Path("runs/quality"), help="folder for JSON and pictures")
-    made.add_argument("--methods", default="bicubic,ours", help="comma-separated: bicubic, ours, module:function")
-    made.add_argument("--testset", type=Path, default=testset.FOLDER, help="folder of the test split (made if missing)")
-    made.add_argument("--seed", type=int, default=0, help="seed of the restoration")
-    made.add_argument("--steps", type=int, default=None, help="residual-shift steps (default: all)")
-    made.add_argument("--threads", type=int, default=None, help="CPU threads (default: the executor's choice)")
-    made.add_argument("--no-perceptual", action="store_true", help="leave out ST-LPIPS, the slowest figure")
+    made = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__.split("\n")[0])
+    add = made.add_argument
+    add("--lines", type=int, default=testset.LINES, help="1000 for a claim, 120 for a quick look")
+    add("--methods", default="bicubic,ours", help=f"comma-separated: {', '.join(ALL)}, module:function; or all")
+    add("--bundle", default="compact", help="name or folder of the bundle (default: compact)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--threads", type=int, default=os.cpu_count(), help="CPU threads of every method (default: all)")
+    add("--seed", type=int, default=0, help="seed of the restoration")
+    add("--steps", type=int, default=None, help="residual-shift steps of plain ours (default: all)")
+    add("--out", type=Path, default=Path("runs/quality"), help="folder for JSON, tables and pictures")
+    add("--testset", type=Path, default=testset.FOLDER, help="folder of the test split (made if missing)")
+    add("--reuse", type=Path, default=SCORES, metavar="FILE", help=f"scores kept between runs (default: {SCORES.name})")
+    add("--no-perceptual", action="store_true", help="leave out ST-LPIPS, the slowest figure")
+    add("--no-pictures", action="store_true", help="leave out the pictures")
+    add("--timed", type=int, default=seconds.LINES, metavar="N", help="lines to time, 0 for none")
+    add("--rounds", type=int, default=seconds.ROUNDS, help="rounds in which methods take turns at the timed lines")
+    add("--save", action="store_true", help="also write the figures into benchmarks/results/")
+    add("--readme", action="store_true", help="put the table of benchmarks/results/ into the README; measures nothing")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 1 with a message when something is missing."""
-    options = parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = parser().parse_args(words)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    names = list(dict.fromkeys([BASE, *options.methods.split(",")]))
-    chosen = MethodOptions(options.bundle, options.device, options.seed, options.steps, options.threads)
     try:
-        methods = {name: find_method(name, chosen) for name in names}
-        judge = Judge(options.threads or 1)
-        testset.write(options.testset, options.lines, testset.SEED, judge)
-        lines = testset.read(options.testset, options.lines)
-        scores, panels = score_lines(lines, methods, judge, options.lines, not options.no_perceptual)
+        if options.readme:
+            quality_result.write_readme()
+            return 0
+        return _measured(options, words)
     except TextSRError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    found = testset.entries(options.testset)[: options.lines]
-    notes = [
-        f"judge: {judge.name}; {NORMALISATION}",
-        testset.check(found),
-        f"bundle {options.bundle}, seed {options.seed}, steps {options.steps or 'all'}; means [95% intervals]",
-    ]
-    sys.stdout.write(report(scores, [*names, "HR"], notes, options.out) + "\n")
-    for name in names[1:]:
-        write_pictures(options.out, name.replace(":", "-"), [panels[key] for key in (BASE, name, "HR")],
-                       [BASE, name, "HR"], ranking(scores, name))  # fmt: skip
-    sys.stdout.write(f"pictures and quality.json in {options.out}\n")
+
+
+@dataclass(frozen=True)
+class _Loads:
+    """Load of the machine before the run, before the timing and at its end."""
+
+    found: list[float]
+
+    def note(self) -> None:
+        self.found.append(round(os.getloadavg()[0], 2))
+
+
+def _measured(options: argparse.Namespace, words: Sequence[str]) -> int:
+    for name, least in (("lines", 1), ("threads", 1), ("rounds", 1), ("timed", 0)):
+        if getattr(options, name) < least:
+            raise InputError(f"--{name} {getattr(options, name)}: must be at least {least}")
+    loads = _Loads([])
+    loads.note()
+    chosen = MethodOptions(options.bundle, options.device, options.seed, options.steps, options.threads)
+    methods = {name: find_method(name, chosen) for name in names(options.methods)}
+    judge = Judge(options.threads)
+    testset.write(options.testset, options.lines, testset.SEED, judge)
+    lines = list(testset.read(options.testset, options.lines))
+    scorer = Scorer(judge, judge.name, not options.no_perceptual)
+    scores = score_lines(lines, methods, scorer, Store(options.reuse), len(lines))
+    loads.note()
+    timed = seconds.in_turn(methods, lines[: options.timed], options.rounds)
+    loads.note()
+    about = {
+        "command": machine.command(words, "benchmarks.quality"), "commit": machine.commit(),
+        "versions": quality_result.versions(), "device": machine.device("cpu"),
+        "conditions": {
+            "judge": judge.name, "normalisation": NORMALISATION,
+            "testset": testset.check([line.entry for line in lines]), "lines": len(lines),
+            "threads": options.threads, "seed": options.seed, "bundle": Path(options.bundle).name,
+            "timed_lines": min(options.timed, len(lines)), "rounds": options.rounds, "load": loads.found,
+        },
+    }  # fmt: skip
+    data = quality_result.data(about, methods, scores, timed)
+    quality_result.save(data, scores, options.out)
+    if options.save:
+        quality_result.save(data, scores, quality_result.RESULTS)
+    sys.stdout.write(quality_result.table(data))
+    if not options.no_pictures:
+        pictures(options.out, lines, methods, scores)
+    sys.stdout.write(f"figures and pictures in {options.out}\n")
     return 0
 
 

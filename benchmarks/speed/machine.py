@@ -18,13 +18,13 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("numpy", "torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "cuda-bindings")
 
 
-def command(arguments: Sequence[str]) -> str:
-    """The command line; of paths outside the project only the last name."""
+def command(arguments: Sequence[str], module: str = "benchmarks.latency") -> str:
+    """The command line of ``module``; of paths outside the project only the last name."""
     shown = []
     for word in arguments:
         option, sign, value = word.rpartition("=") if word.startswith("--") else ("", "", word)
         shown.append(option + sign + (Path(value).name if os.path.isabs(value) else value))
-    return shlex.join(["python", "-m", "benchmarks.latency", *shown])
+    return shlex.join(["python", "-m", module, *shown])
 
 
 def commit() -> str:

@@ -1,19 +1,23 @@
-"""The quality benchmark on lines made here: scores, comparisons, tables and pictures."""
+"""The quality benchmark on lines made here: scores, their reuse, comparisons, seconds, tables and pictures."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks import quality
-from benchmarks.methods import MethodOptions, Output, bicubic, find_method
-from benchmarks.pictures import Panel, write_pictures
+from benchmarks import compare, quality, quality_result, seconds
+from benchmarks.methods import ALL, MethodOptions, Opened, Output, bicubic, find_method, names
+from benchmarks.pictures import Panel, choose, write_pictures
+from benchmarks.scoring import Found, Scorer, Store, digest
 from benchmarks.testset import Entry, TestLine
 from textsr.errors import InputError
 from train.evaluation.judge import Judge
@@ -21,10 +25,13 @@ from train.evaluation.judge import Judge
 TEXTS = ("aa", "bb", "cc", "dd")
 
 
-def _line(index: int, right: bool) -> TestLine:
+def _line(index: int) -> TestLine:
     lr = np.full((32, 40, 3), 50 * index, np.uint8)
     entry = Entry(index, TEXTS[index], ("mild", "strong")[index % 2], "camera", "f", "k", 1, TEXTS[index], "")
-    return TestLine(entry, np.full((128, 160, 3), 50 * index + 10 * (not right), np.uint8), lr)
+    return TestLine(entry, np.full((128, 160, 3), 50 * index, np.uint8), lr)
+
+
+LINES = [_line(index) for index in range(4)]
 
 
 def _judge(image: NDArray[np.uint8]) -> str:
@@ -38,38 +45,170 @@ def _spoils_first_mends_none(images: Sequence[NDArray[np.uint8]]) -> list[Output
     return [Output(np.full((128, 160, 3), value or 5, np.uint8), "aa") for value in values]
 
 
-def test_scores_and_comparison(tmp_path: Path) -> None:
-    lines = [_line(index, True) for index in range(4)]
-    methods = {"bicubic": bicubic, "new": _spoils_first_mends_none}
-    scores, panels = quality.score_lines(lines, methods, _judge, 4, perceptual=False)
-    assert len(scores) == 12
-    assert len(panels["HR"]) == 4
-    item = quality.compare(scores, "new")
+METHODS = {
+    "bicubic": Opened("bicubic", bicubic, "b"),
+    "ours:4": Opened("ours:4", _spoils_first_mends_none, "o", "an executor", 1234567, 56.78, "Apache-2.0"),
+    "peer": Opened("peer", bicubic, "p"),
+}
+ABOUT: dict[str, Any] = {
+    "command": "c", "commit": "abc", "versions": {}, "device": {"kind": "cpu", "name": "A processor", "cores": 2},
+    "conditions": {"judge": "PP", "normalisation": "texts", "testset": "4 lines", "lines": 4, "threads": 1, "seed": 0,
+                   "bundle": "compact", "timed_lines": 2, "rounds": 3, "load": [0.1, 0.2, 0.3]},
+}  # fmt: skip
+
+
+def _scores(store: Store | None = None) -> list[quality.Score]:
+    return quality.score_lines(LINES, METHODS, Scorer(_judge, "j", perceptual=False), store or Store(None), 4)
+
+
+def test_scores_and_comparison() -> None:
+    scores = _scores()
+    assert len(scores) == 16
+    item = compare.compare(scores, "ours:4")
     assert (item.base_right, item.lost, item.gained) == (4, 1, 0)
-    assert item.kept_right == pytest.approx(0.75)
-    assert item.acc_difference[0] == pytest.approx(-0.25)
+    assert item.kept_right is not None
+    assert item.kept_right.mean == pytest.approx(0.75)
+    assert item.differences["acc"].mean == pytest.approx(-0.25)
     assert item.own_acc == pytest.approx(0.25)
-    assert "75.0% stay right" in item.text()
-    assert quality.ranking(scores, "new")[-1] == 0
-    text = quality.report(scores, ["bicubic", "new", "HR"], ["a note"], tmp_path)
-    assert "| all | bicubic | 100.0 [100.0, 100.0] |" in text
-    assert "| mild | new | 50.0 " in text
-    data = json.loads((tmp_path / "quality.json").read_text(encoding="utf-8"))
-    assert data["summary"]["new"]["acc"]["mean"] == 0.75
-    assert len(data["lines"]) == 12
+    assert "75.0 [25.0, 100.0]% stay right" in item.text()
+    assert compare.compare(scores, "peer").differences["psnr"].mean == 0
+    assert compare.ranking(scores, "ours:4")[-1] == 0
 
 
-def test_pictures(tmp_path: Path) -> None:
-    panels = [Panel(np.zeros((128, 512, 3), np.uint8), "读", index % 2 == 0) for index in range(3)]
-    paths = write_pictures(tmp_path, "ours", [panels, panels], ["bicubic", "HR"], [2, 0, 1])
+def test_kept_scores_are_reused_where_method_judge_and_line_are_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "kept" / "scores.jsonl"
+    first = _scores(Store(path))
+    calls: list[int] = []
+
+    def counted(images: Sequence[NDArray[np.uint8]]) -> list[Output]:
+        calls.append(len(images))
+        return _spoils_first_mends_none(images)
+
+    def run(key: str, judge: str, lines: list[TestLine]) -> list[quality.Score]:
+        methods = {**METHODS, "ours:4": replace(METHODS["ours:4"], key=key, run=counted)}
+        return quality.score_lines(lines, methods, Scorer(_judge, judge, perceptual=False), Store(path), len(lines))
+
+    again = run("o", "j", LINES)
+    assert calls == []
+    assert repr(again) == repr(first)  # as text: NaN is not equal to itself
+    run("other weights", "j", LINES)
+    run("o", "other judge", LINES)
+    run("o", "j", [*LINES[:3], replace(LINES[3], hr=LINES[3].hr + 1)])
+    run("", "j", LINES)  # nobody can tell
+    run("", "j", LINES)
+    assert calls == [4, 4, 1, 4, 4]
+
+
+def test_a_cut_file_of_scores_loses_one_row(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "scores.jsonl"
+    found = [Found("读", None, 20.0, 0.25), Found("", "x", 21.0, 0.5)]
+    store = Store(path)
+    for line, item in zip("ab", found, strict=True):
+        store.put("key", line, item)
+    path.write_text(path.read_text(encoding="utf-8")[:-9], encoding="utf-8")
+    with caplog.at_level(logging.WARNING):
+        cut = Store(path)
+    assert "1 of 3 rows are damaged" in caplog.text
+    assert (cut.get("key", "a"), cut.get("key", "b")) == (found[0], None)
+    cut.put("key", "b", found[1])
+    assert Store(path).get("key", "b") == found[1]
+
+
+def test_a_digest_tells_pictures_apart() -> None:
+    assert digest(LINES[1]) == digest(_line(1)) != digest(LINES[2])
+    assert digest(replace(LINES[1], lr=LINES[2].lr)) != digest(LINES[1])
+
+
+def test_methods_take_turns_at_the_clock() -> None:
+    passed = [0.0]
+    order: list[str] = []
+
+    def takes(name: str, spent: float) -> Opened:
+        def run(images: Sequence[NDArray[np.uint8]]) -> list[Output]:
+            passed[0] += spent * (1 + order.count(name))
+            order.append(name)
+            return bicubic(images)
+
+        return Opened(name, run)
+
+    clocks = seconds.Clocks(lambda: passed[0], lambda: passed[0] / 2)
+    timed = seconds.in_turn({"a": takes("a", 1), "b": takes("b", 10)}, LINES[:1], 3, clocks)
+    assert order == ["a", "b"] * 4  # a warm-up and three rounds
+    assert (timed["a"].median, timed["b"].median, timed["b"].cpu, timed["a"].calls) == pytest.approx((3, 30, 15, 3))
+    assert (timed["a"].low, timed["a"].high) == pytest.approx((2.2, 3.8))
+    assert seconds.in_turn({"a": takes("a", 1)}, [], 3, clocks) == {}
+
+
+def test_results_say_the_same_everywhere(tmp_path: Path) -> None:
+    scores = _scores()
+    timed = {name: seconds.Seconds(0.5, 0.25, 1.5, 0.4, 6) for name in METHODS}
+    data = quality_result.data(ABOUT, METHODS, scores, timed)
+    quality_result.save(data, scores, tmp_path)
+    assert quality_result.read(tmp_path / quality_result.JSON) == json.loads(json.dumps(data))
+    text = (tmp_path / quality_result.MARKDOWN).read_text(encoding="utf-8")
+    assert "| bicubic | 100.0 [100.0, 100.0] | 1.000" in text
+    assert "| ours:4 | 75.0 [25.0, 100.0] |" in text
+    assert "| -25.0 [-75.0, +0.0] | 75.0 [25.0, 100.0] | 0.5 (0.25 to 1.5) | 0.4 | 1,234,567 | 56.8 |" in text
+    assert "| mild | ours:4 | 50.0 " in text
+    assert "* ours:4 - peer: ACC -25.0 " in text
+    assert "busy" not in text
+    assert len((tmp_path / quality_result.LINES).read_text(encoding="utf-8").splitlines()) == 1 + 4 * len(METHODS)
+    widths = {line.count("|") for line in quality_result.short(data).splitlines() if line.startswith("|")}
+    assert len(widths) == 1
+    busy = {**ABOUT, "conditions": {**ABOUT["conditions"], "load": [0.1, 3.0, 3.0]}}
+    assert "busy with other work** (load 3.0 on 2 cores" in quality_result.table({**data, **busy})
+
+
+def test_the_readme_s_part(tmp_path: Path) -> None:
+    data = quality_result.data(ABOUT, METHODS, _scores(), {})
+    begin, end = quality_result.BEGIN, quality_result.END
+    made = quality_result.put_into(f"a\n{begin}\nold\n{end}\nb\n", data)
+    assert made.startswith(f"a\n{begin}\n**4 lines of the test split**")
+    assert made.endswith(f"\n{end}\nb\n")
+    assert "old" not in made
+    assert quality_result.put_into(made, data) == made
+    with pytest.raises(InputError, match="no <!-- quality -->"):
+        quality_result.put_into("nothing", data)
+    (tmp_path / "other.json").write_text('{"format": 0}', encoding="utf-8")
+    for name in ("other.json", "missing.json"):
+        with pytest.raises(InputError, match=name):
+            quality_result.read(tmp_path / name)
+
+
+def test_readme_and_results_agree() -> None:
+    readme = quality_result.README.read_text(encoding="utf-8")
+    if not (quality_result.RESULTS / quality_result.JSON).exists() or quality_result.BEGIN not in readme:
+        pytest.skip("no quality result is in the README")
+    data = quality_result.read()
+    assert quality_result.put_into(readme, data) == readme, "run python -m benchmarks.quality --readme"
+    table = (quality_result.RESULTS / quality_result.MARKDOWN).read_text(encoding="utf-8")
+    assert table == quality_result.table(data)
+
+
+def test_pictures_beside_each_other_and_in_blocks(tmp_path: Path) -> None:
+    panels = {place: Panel(np.zeros((128, 512, 3), np.uint8), "读", place % 2 == 0) for place in range(3)}
+    choices = choose([2, 0, 1])
+    assert choices == {"best": [2, 0, 1], "median": [2, 0, 1], "worst": [1, 0, 2]}
+    paths = write_pictures(tmp_path, "ours", {"bicubic": panels, "HR": panels}, choices)
     assert [path.name for path in paths] == ["ours-best.png", "ours-median.png", "ours-worst.png"]
-    with Image.open(paths[0]) as picture:
-        assert picture.width > 1024
+    (wide, *_) = write_pictures(tmp_path, "all", {str(number): panels for number in range(6)}, choices)
+    with Image.open(paths[0]) as two, Image.open(wide) as six:
+        assert 1024 < two.width < 1200
+        assert 2048 < six.width < 2200
+        assert six.height > 2 * (two.height - 40)
+
+
+def test_pictures_show_what_the_judge_read(tmp_path: Path) -> None:
+    made = quality.pictures(tmp_path, LINES, METHODS, _scores())
+    assert [path.name for path in made if path.exists()] == [
+        f"{name}-{kind}.png" for name in ("all", "ours-4") for kind in ("best", "median", "worst")
+    ]
 
 
 def test_a_method_of_wrong_size_is_refused() -> None:
-    with pytest.raises(InputError, match="four times"):
-        quality.score_lines([_line(0, True)], {"bad": lambda images: []}, _judge, 1, perceptual=False)
+    bad = {"bad": Opened("bad", lambda images: [])}
+    with pytest.raises(InputError, match="bad: returned 0 lines for 4, or not at four times"):
+        quality.score_lines(LINES, bad, Scorer(_judge, "j", perceptual=False), Store(None), 1)
 
 
 def double(images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
@@ -79,12 +218,30 @@ def double(images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
 
 def test_find_method() -> None:
     options = MethodOptions()
-    assert find_method("bicubic", options) is bicubic
+    assert find_method("bicubic", options).run is bicubic
     nearest = find_method("benchmarks.testset:enlarge", options)
-    assert callable(nearest)
-    for name in ("nothing", "no.such.module:x", "benchmarks.methods:missing"):
+    assert nearest.key == ""
+    for name in ("nothing", "no.such.module:x", "benchmarks.methods:missing", "ours:x"):
         with pytest.raises(InputError):
             find_method(name, options)
+
+
+def test_names() -> None:
+    assert names("all") == list(ALL)
+    assert names("ours, lanczos,ours") == ["bicubic", "ours", "lanczos"]
+    assert names("ours:4,all")[:3] == ["bicubic", "ours:4", "lanczos"]
+
+
+def test_lanczos_keeps_a_plain_line_and_enlarges_four_times() -> None:
+    (output,) = find_method("lanczos", MethodOptions()).run([np.full((32, 40, 3), (10, 120, 250), np.uint8)])
+    assert output.image.shape == (128, 160, 3)
+    assert (output.image == (10, 120, 250)).all()
+
+
+def test_command_tells_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, said in ((["--lines", "0"], "--lines 0"), (["--methods", "nothing"], "unknown method 'nothing'")):
+        assert quality.main(words) == 1
+        assert said in capsys.readouterr().err
 
 
 def test_judge_reads_a_plain_line() -> None:

