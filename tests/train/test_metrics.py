@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from train.metrics import PerceptualMetric, accuracy, bootstrap, ned, normalise, psnr
+from train.metrics import PerceptualMetric, accuracy, bootstrap, ned, normalise, psnr, ssim
 
 TEXT = st.text(alphabet="中文字國国Ａa1 　b", max_size=12)
 
@@ -49,13 +50,69 @@ def test_ned_properties(a: str, b: str) -> None:
     assert normalise(normalise(a)) == normalise(a)
 
 
+def _edits(a: str, b: str) -> int:
+    """Levenshtein's distance by its definition."""
+    row = list(range(len(b) + 1))
+    for i, one in enumerate(a, 1):
+        last, row[0] = row[0], i
+        for j, other in enumerate(b, 1):
+            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (one != other))
+    return row[-1]
+
+
+@given(TEXT, TEXT)
+def test_ned_agrees_with_its_definition(a: str, b: str) -> None:
+    reading, truth = normalise(a), normalise(b)
+    longest = max(len(reading), len(truth))
+    assert ned(a, b) == pytest.approx((longest - _edits(reading, truth)) / longest if longest else 1)
+
+
+def _picture(seed: int, shape: tuple[int, int, int] = (40, 56, 3)) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
 def test_psnr() -> None:
     a = np.zeros((4, 5, 3), np.uint8)
     assert psnr(a, a) == 100
-    assert psnr(a, a + np.uint8(255)) == pytest.approx(0)
+    assert psnr(a, a + np.uint8(255)) == pytest.approx(0, abs=1e-6)
     assert psnr(a, a + np.uint8(16)) == pytest.approx(20 * np.log10(255 / 16))
     with pytest.raises(ValueError, match="one shape"):
         psnr(a, a[:2])
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=10, deadline=None)
+def test_psnr_agrees_with_numpy(seed: int) -> None:
+    a, b = _picture(seed), _picture(seed + 1)
+    error = np.mean((a.astype(np.float64) - b) ** 2)
+    assert psnr(a, b) == pytest.approx(10 * np.log10(255**2 / error), abs=1e-6)
+
+
+def test_ssim_of_flat_pictures_is_its_luminance_term() -> None:
+    a, constant = np.full((32, 32, 3), 100, np.uint8), (0.01 * 255) ** 2
+    assert ssim(a, a) == pytest.approx(1)
+    expected = (2 * 100 * 160 + constant) / (100**2 + 160**2 + constant)
+    assert ssim(a, a + np.uint8(60)) == pytest.approx(expected, abs=1e-3)
+    with pytest.raises(ValueError, match="one shape"):
+        ssim(a, a[:20])
+
+
+def test_ssim_agrees_with_scipy() -> None:
+    """Against the formula of Wang et al. 2004 with scipy's Gaussian."""
+    ndimage = pytest.importorskip("scipy.ndimage")
+    a = _picture(0)
+    b = (0.7 * a + 0.3 * _picture(1)).astype(np.uint8)
+
+    def mean(plane: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(ndimage.gaussian_filter(plane, 1.5, truncate=3.5, mode="mirror"))
+
+    found = []
+    for x, y in zip(a.transpose(2, 0, 1).astype(np.float64), b.transpose(2, 0, 1).astype(np.float64), strict=True):
+        mx, my = mean(x), mean(y)
+        vx, vy, cov = mean(x * x) - mx**2, mean(y * y) - my**2, mean(x * y) - mx * my
+        c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+        found.append(((2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))).mean())
+    assert ssim(a, b) == pytest.approx(np.mean(found), abs=1e-4)
 
 
 def test_bootstrap() -> None:
@@ -68,6 +125,16 @@ def test_bootstrap() -> None:
     assert bootstrap(values) == interval
     assert bootstrap([2.0, 2.0]).format(1) == "2.0 [2.0, 2.0]"
     assert np.isnan(bootstrap([]).mean)
+
+
+def test_bootstrap_agrees_with_scipy() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    values = np.random.default_rng(1).exponential(2.0, 150)
+    found = bootstrap(values, draws=4000)
+    other = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(5))
+    spread = found.high - found.low
+    assert found.low == pytest.approx(other.confidence_interval.low, abs=0.06 * spread)
+    assert found.high == pytest.approx(other.confidence_interval.high, abs=0.06 * spread)
 
 
 def test_paired_differences_are_narrower() -> None:

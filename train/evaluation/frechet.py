@@ -39,7 +39,7 @@ class Features(Protocol):
 class PerceptualFeatures:
     """The last stage of ST-LPIPS's shift-tolerant AlexNet, averaged over the picture: 256 numbers."""
 
-    name = "Frechet distance (ST-LPIPS AlexNet)"
+    name = "Frechet (ST-LPIPS AlexNet)"
     detail = (
         "Frechet distance between restored and HR lines on 256 features of ST-LPIPS's AlexNet (last stage, averaged "
         "over the line). It is NOT FID, whose Inception weights are not here, and compares with no published FID"

@@ -20,9 +20,12 @@ from train.evaluation.summary import ALL, FIGURES, Comparison, Row, ranking, sig
 TEMPLATE = Path(__file__).resolve().parents[1] / "assets" / "evaluation.html"
 SHOWN = 5
 """Lines each of the best, the median and the worst."""
+LEADING = 3
+"""Notes at the head of the report: bundle, data, judge; the others follow the tables."""
 SWEEP_SHOWN = 3
 """Lines shown at every factor of the sweep."""
 WORDS = {BASE: "bicubic", OURS: "restored", TRUTH: "high resolution"}
+SWEEP_WORDS = WORDS | {BASE: "input"}  # it is at full size already
 
 
 @dataclass(frozen=True)
@@ -43,19 +46,18 @@ def render(content: Content) -> str:
     """The report as HTML; texts of lines are escaped, pictures are inside."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    scores = content.outcome.scores
     scales = [setting for setting in content.settings if not setting.is_sweep]
     sweep = [setting for setting in content.settings if setting.is_sweep]
     return template.render(
         title=content.title,
-        notes=content.notes,
+        first=content.notes[:LEADING],
+        notes=content.notes[LEADING:],
         headings=[_heading(name, content.names[name]) for name in content.metrics],
         tables=[_table(content, setting) for setting in scales],
         sweep=[_table(content, setting) for setting in sweep],
         chart=_chart(content, sweep) if sweep and {"acc", "ned"} & set(content.metrics) else None,
         choices=[choice for setting in scales for choice in _choices(content.outcome, setting.name)],
         sweep_lines=_sweep_lines(content.outcome, [setting.name for setting in sweep]),
-        read=any(score.reading is not None for score in scores),
     )
 
 
@@ -65,25 +67,25 @@ def _heading(name: str, heading: str) -> str:
 
 def _table(content: Content, setting: Setting) -> dict[str, Any]:
     """A setting's rows as written cells, and its comparison."""
-    rows = [row for row in content.rows if row.setting == setting.name]
-    groups = list(dict.fromkeys(row.group for row in rows))
-    cells = [
-        {
-            "group": "all lines" if row.group == ALL and len(groups) > 1 else row.group,
-            "lines": row.lines,
-            "method": WORDS[row.method],
-            "ours": row.method == OURS,
-            "all": row.group == ALL,
-            "figures": [_cell(name, row) for name in content.metrics],
-        }
-        for row in rows
-    ]
+    words = SWEEP_WORDS if setting.is_sweep else WORDS
+    groups: dict[str, dict[str, Any]] = {}
+    for row in (row for row in content.rows if row.setting == setting.name):
+        name = "all lines" if row.group == ALL else row.group
+        part = groups.setdefault(name, {"lines": row.lines, "whole": row.group == ALL, "rows": []})
+        cells = [_cell(name, row) for name in content.metrics]
+        part["rows"].append({"method": words[row.method], "ours": row.method == OURS, "figures": cells})
     comparison = next(item for item in content.comparisons if item.setting == setting.name)
     differences = [
         {"name": content.names[name], "value": signed(FIGURES[name], gap), "verdict": _verdict(name, gap.low, gap.high)}
         for name, gap in comparison.differences.items()
     ]
-    return {"setting": setting.name, "rows": cells, "comparison": comparison, "differences": differences}
+    return {
+        "setting": setting.name,
+        "groups": groups,
+        "base": words[BASE],
+        "comparison": comparison,
+        "differences": differences,
+    }
 
 
 def _cell(name: str, row: Row) -> tuple[str, str]:
@@ -111,9 +113,9 @@ def _chart(content: Content, sweep: Sequence[Setting]) -> dict[str, Any]:
     for method in METHODS:
         found = [means[setting.name, method] for setting in sweep]
         heights = [[top + height * (1 - value) for value in (item.mean, item.low, item.high)] for item in found]
-        marks = [(x, *y) for x, y in zip(places, heights, strict=True)]
+        marks = [] if method == TRUTH else [(x, *y) for x, y in zip(places, heights, strict=True)]
         path = " ".join(f"{x:.1f},{y[0]:.1f}" for x, y in zip(places, heights, strict=True))
-        lines[method] = {"word": WORDS[method], "marks": marks, "path": path}
+        lines[method] = {"word": SWEEP_WORDS[method], "marks": marks, "path": path}
     ticks = [(f"{share:.0%}" if name == "acc" else f"{share:.2f}", top + height * (1 - share)) for share in (0, 0.5, 1)]
     factors = [(setting.factor, x) for setting, x in zip(sweep, places, strict=True)]
     return {"name": content.names[name].removesuffix(" %"), "lines": lines, "ticks": ticks, "factors": factors}
@@ -141,8 +143,7 @@ def _sweep_lines(outcome: Outcome, names: Sequence[str]) -> list[dict[str, Any]]
         panels = _line(outcome, names[0], score.index, (TRUTH,))["panels"]
         for name in names:
             for panel in _line(outcome, name, score.index, (BASE, OURS))["panels"]:
-                word = "before" if panel["method"] == BASE else "restored"
-                panels.append(panel | {"word": f"{name.replace('-', ' and ')}: {word}"})
+                panels.append(panel | {"word": f"{name.replace('-', ' and ')}: {SWEEP_WORDS[panel['method']]}"})
         shown.append({"truth": score.truth, "name": score.name, "panels": panels})
     return shown
 

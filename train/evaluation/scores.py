@@ -23,7 +23,7 @@ from train.metrics import PerceptualMetric, accuracy, ned, psnr, ssim
 
 log = logging.getLogger(__name__)
 
-METRICS = ("psnr", "ssim", "lpips", "fid", "acc", "ned")
+METRICS = ("acc", "ned", "psnr", "ssim", "lpips", "fid")
 BASE, OURS, TRUTH = "bicubic", "restored", "HR"
 METHODS = (BASE, OURS, TRUTH)
 

@@ -111,8 +111,11 @@ class Session:
             f"data: {self.data.source}, split {given.split}; {self.data.report.summary()}; "
             + ", ".join(f"{setting.name}: the first {self.lines(setting)}" for setting in settings),
         ]
-        if self.judge is not None:
-            found.append(f"ACC, NED: judge {self.judge.name}, never used in training or restoring; {NORMALISATION}")
+        found.append(
+            "ACC and NED were not asked for"
+            if self.judge is None
+            else f"ACC, NED: judge {self.judge.name}, never used in training or restoring; {NORMALISATION}"
+        )
         found += self._measures()
         found.append("means with 95% bootstrap intervals over lines (2,000 draws); differences are paired by line")
         found += _settings_notes(settings)
@@ -121,7 +124,9 @@ class Session:
     def _measures(self) -> list[str]:
         found = []
         if {"psnr", "ssim"} & set(self.given.metrics):
-            found.append("PSNR and SSIM on RGB over the line's own columns, against HR; at most 100 dB")
+            found.append(
+                "PSNR (at most 100 dB) and SSIM (Gaussian window of 11, sigma 1.5) on RGB over the line's own columns"
+            )
         if self.meter.perceptual is not None:
             which = self.meter.perceptual.name
             lacking = "; it is NOT LPIPS, whose weights are not here" if which == "ST-LPIPS" else ""

@@ -13,6 +13,8 @@ from train.metrics import Interval, accuracy, bootstrap
 
 LEVEL = 0.95
 ALL = "all"
+READABLE = "HR read right"
+"""The group of lines whose high resolution the judge reads right: what restoring can be asked for at most."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +95,27 @@ def rows(outcome: Outcome, metrics: Sequence[str]) -> list[Row]:
     found = []
     for setting in dict.fromkeys(score.setting for score in outcome.scores):
         scores = [score for score in outcome.scores if score.setting == setting]
-        groups = list(dict.fromkeys(score.group for score in scores))
-        for group in [*(groups if len(groups) > 1 else []), ALL]:
+        groups = _groups(scores)
+        for group, places in groups.items():
             for method in METHODS:
-                chosen = [s for s in scores if s.method == method and group in (s.group, ALL)]
+                chosen = [s for s in scores if s.method == method and s.index in places]
                 figures = {name: _mean(chosen, name) for name in metrics if name != "fid"}
                 if "fid" in metrics and group == ALL and method != TRUTH:
                     distance = frechet_distance(*(np.array(outcome.features[setting, m]) for m in (TRUTH, method)))
                     figures["fid"] = Interval(distance, float("nan"), float("nan"))
                 found.append(Row(setting, group, method, len(chosen), figures))
     return found
+
+
+def _groups(scores: Sequence[Score]) -> dict[str, set[int]]:
+    """Indices of the lines of each group of a setting: severities or kinds, readable lines, all of them."""
+    ours = [score for score in scores if score.method == OURS]
+    names = list(dict.fromkeys(score.group for score in ours))
+    groups = {name: {s.index for s in ours if s.group == name} for name in names} if len(names) > 1 else {}
+    readable = {s.index for s in scores if s.method == TRUTH and s.figures.get("acc") == 1}
+    if 0 < len(readable) < len(ours):
+        groups[READABLE] = readable
+    return groups | {ALL: {score.index for score in ours}}
 
 
 def _mean(scores: Sequence[Score], name: str) -> Interval:
