@@ -26,6 +26,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PEERS = ("realesrgan-x4plus", "realesr-animevideov3", "dat-light")
 """General super-resolution with published weights, see `benchmarks.peers`."""
 ALL = ("bicubic", "lanczos", *PEERS, "ours:18", "ours:4", "ours:1")
+_NOT_RESTORING = (
+    "textsr/checkpoint/",
+    "textsr/describe.py",
+    "textsr/reference/",
+    "runtime/doctor/",
+    "runtime/infer.py",
+)
+"""Sources that no restored line depends on."""
 _OURS = re.compile(r"ours(?::(\d+))?")
 
 
@@ -127,9 +135,10 @@ _COSTS: dict[str, Cost] = {}
 def _code() -> str:
     """A hash of the sources that restore a line."""
     digest = hashlib.sha256()
-    for package in ("textsr", "runtime"):
-        for path in sorted((ROOT / package).rglob("*.py")):
-            digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    for path in sorted(path for package in ("textsr", "runtime") for path in (ROOT / package).rglob("*.py")):
+        name = path.relative_to(ROOT).as_posix()
+        if not name.startswith(_NOT_RESTORING):
+            digest.update(name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
 

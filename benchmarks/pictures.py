@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,9 @@ from PIL import Image, ImageDraw, ImageFont
 ROWS = 6
 """Lines in a picture."""
 CELL = (524, 166)
-COLUMNS = 4
-"""Pictures beside each other."""
-HEADING, MARGIN, RULE = 28, 12, 14
+COLUMNS = 5
+"""Pictures beside each other at most."""
+HEADING, MARGIN, RULE = 30, 12, 14
 RIGHT, WRONG, GREY = (0, 110, 50), (190, 30, 30), (90, 90, 90)
 
 
@@ -67,10 +68,11 @@ def sheet(
 ) -> Image.Image:
     """A column for each heading and a block of rows for each of the lines ``places``.
 
-    More than `COLUMNS` headings continue in a further row of the block, each over its own picture.
+    More than `COLUMNS` headings are spread over several rows of the block, each over its own picture.
     """
     headings = [*panels]
-    columns, depth = min(COLUMNS, len(headings)), -(-len(headings) // COLUMNS)
+    depth = math.ceil(len(headings) / COLUMNS)
+    columns = math.ceil(len(headings) / depth)
     width, height = CELL[0], CELL[1] + (HEADING if depth > 1 else 0)
     page = Image.new("RGB", (width * columns + MARGIN, 34 + len(places) * (depth * height + RULE)), "white")
     draw = ImageDraw.Draw(page)

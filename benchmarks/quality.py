@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -133,7 +135,7 @@ def parser() -> argparse.ArgumentParser:
     add("--methods", default="bicubic,ours", help=f"comma-separated: {', '.join(ALL)}, module:function; or all")
     add("--bundle", default="compact", help="name or folder of the bundle (default: compact)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--threads", type=int, default=os.cpu_count(), help="CPU threads of every method (default: all)")
+    add("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads of every method (default: all)")
     add("--seed", type=int, default=0, help="seed of the restoration")
     add("--steps", type=int, default=None, help="residual-shift steps of plain ours (default: all)")
     add("--out", type=Path, default=Path("runs/quality"), help="folder for JSON, tables and pictures")
@@ -192,6 +194,7 @@ def _measured(options: argparse.Namespace, words: Sequence[str]) -> int:
     about = {
         "command": machine.command(words, "benchmarks.quality"), "commit": machine.commit(),
         "versions": quality_result.versions(), "device": machine.device("cpu"),
+        "gpu": _gpu(methods),
         "conditions": {
             "judge": judge.name, "normalisation": NORMALISATION,
             "testset": testset.check([line.entry for line in lines]), "lines": len(lines),
@@ -208,6 +211,12 @@ def _measured(options: argparse.Namespace, words: Sequence[str]) -> int:
         pictures(options.out, lines, methods, scores)
     sys.stdout.write(f"figures and pictures in {options.out}\n")
     return 0
+
+
+def _gpu(methods: Mapping[str, Opened]) -> dict[str, Any] | None:
+    """The GPU that a method runs on, if one does."""
+    found = (re.search(r"cuda(:\d+)?", method.runs_on) for method in methods.values())
+    return next((machine.device(match[0]) for match in found if match), None)
 
 
 if __name__ == "__main__":

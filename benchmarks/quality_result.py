@@ -30,6 +30,7 @@ HEADINGS = {"acc": "ACC %", "ned": "NED", "psnr": "PSNR dB", "st_lpips": "ST-LPI
 DIGITS = {"acc": (1, 100.0), "ned": (3, 1.0), "psnr": (2, 1.0), "st_lpips": (3, 1.0)}
 BUSY = 0.6
 """Load a core from which on seconds are not to be trusted."""
+INSTANT = 0.001
 Data = Mapping[str, Any]
 
 
@@ -143,9 +144,10 @@ def table(found: Data) -> str:
 def heading(found: Data) -> str:
     """How many lines, on what."""
     how, device = found["conditions"], found["device"]
+    gpu = f", {found['gpu']['name']}" if found.get("gpu") else ""
     return (
         f"**{how['lines']} lines of the test split**, judged by {how['judge']}; means with 95% bootstrap intervals over"
-        f" lines. {device['name']}, {how['threads']} {'thread' if how['threads'] == 1 else 'threads'}."
+        f" lines. {device['name']}, {how['threads']} {'thread' if how['threads'] == 1 else 'threads'}{gpu}."
     )
 
 
@@ -157,6 +159,9 @@ def notes(found: Data) -> list[str]:
         "GFLOP (2 multiply-adds) of a line of 32 x 128 pixels; ours always computes that size, and its recogniser is "
         "in its GFLOP and seconds, not in its parameters. ST-LPIPS is not LPIPS.",
     ]
+    runs = "; ".join(f"{row['method']}: {row['runs_on']}" for row in found["rows"] if row.get("runs_on"))
+    weights = "; ".join(f"{row['method']}: {row['licence']}" for row in found["rows"] if row.get("licence"))
+    said.append(f"Run by: {runs}." + (f" Weights: {weights}." if weights else ""))
     if how["timed_lines"]:
         said.append(
             f"Seconds a line, one line a call: median (10th to 90th percentile) over {how['rounds']} rounds in which "
@@ -206,7 +211,9 @@ def _overall(found: Data) -> list[str]:
             kept = "-" if against["kept_right"] is None else Interval(**against["kept_right"]).format(1, 100)
         spent, worked = "", ""
         if seconds:
-            spent = f"{_digits(seconds['median'])} ({_digits(seconds['low'])} to {_digits(seconds['high'])})"
+            spent = _digits(seconds["median"])
+            if seconds["median"] >= INSTANT:
+                spent += f" ({_digits(seconds['low'])} to {_digits(seconds['high'])})"
             worked = _digits(seconds["cpu"])
         size, gflop = row.get("parameters"), row.get("gflop")
         costs = "" if size is None else f"{size:,}", "" if gflop is None else f"{gflop:.3g}"
@@ -250,7 +257,9 @@ def _said(pair: Data) -> str:
 
 def _digits(value: float) -> str:
     """Two significant digits, without an exponent."""
-    return f"{value:.2g}" if 0.001 <= value < 100 else "< 0.001" if value < 0.001 else f"{value:.0f}"
+    if value < INSTANT:
+        return f"< {INSTANT}"
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
 
 
 def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
