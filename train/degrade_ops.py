@@ -46,11 +46,13 @@ Chance = torch.Generator | Seeds
 
 def sample_seed(run: int, epoch: int, index: int) -> int:
     """A seed, 0..2^63 - 1, for sample ``index`` in an epoch (or step) of a run."""
-    values = torch.tensor((run, epoch, index), dtype=torch.int64)
-    seed = torch.zeros((), dtype=torch.int64)
-    for value in values:
-        seed = _mix((seed ^ value) + GOLDEN)
-    return int(seed) & (2**63 - 1)
+    seed = 0
+    for value in (run, epoch, index):  # `_mix` on whole numbers: a hundred times faster than on tensors of one
+        seed = ((seed ^ value) + GOLDEN) % 2**64
+        seed = (seed ^ (seed >> 30)) * MIX_1 % 2**64
+        seed = (seed ^ (seed >> 27)) * MIX_2 % 2**64
+        seed ^= seed >> 31
+    return seed % 2**63
 
 
 class Draws:

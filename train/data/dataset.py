@@ -152,9 +152,12 @@ class SourceDataset:
 
     def _scan(self, selection: Selection) -> list[int]:
         """Numbers of the sound records, of both parts; with a limit only as far as it reaches."""
+        total = len(self._records)
+        if self._records.trusted and selection.filters is None and not selection.full_scan:
+            self.report.found = total
+            return list(range(total))
         kept: list[int] = []
         wanted = 0
-        total = len(self._records)
         for place in tqdm(range(total), desc=self.source, unit="record", disable=total < SLOW):
             if selection.limit is not None and wanted >= selection.limit:
                 break
@@ -168,8 +171,6 @@ class SourceDataset:
         return kept
 
     def _reason(self, place: int, selection: Selection) -> Drop | None:
-        if self._records.trusted and selection.filters is None and not selection.full_scan:
-            return None
         try:
             look = self._records.look(place)
             if selection.filters is not None and (found := selection.filters.reason(look)) is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import lmdb
@@ -38,7 +38,7 @@ def write_lmdb(folder: Path, values: Mapping[str, bytes]) -> Path:
     return folder
 
 
-def ctr_values(records: list[tuple[bytes | None, bytes | None]]) -> dict[str, bytes]:
+def ctr_values(records: Sequence[tuple[bytes | None, bytes | None]]) -> dict[str, bytes]:
     """Keys and values of CTR's format; None leaves a key out."""
     values = {"num-samples": str(len(records)).encode()}
     for number, (picture, label) in enumerate(records, 1):
@@ -52,7 +52,7 @@ def ctr_values(records: list[tuple[bytes | None, bytes | None]]) -> dict[str, by
 def write_ctr(folder: Path, count: int, height: int = 64, width: int = 200) -> Path:
     """``count`` sound records."""
     records = [(encoded(bars(height, width, seed)), f"文字{seed}".encode()) for seed in range(count)]
-    return write_lmdb(folder, ctr_values(list(records)))
+    return write_lmdb(folder, ctr_values(records))
 
 
 def ramp(size: tuple[int, int], corners: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -167,6 +167,7 @@ def test_training_batches_are_made_of_any_source(tmp_path: Path) -> None:
     assert sorted(batch.texts) == sorted(line.text for line in records(dataset))
 
 
+@pytest.mark.slow  # the fonts' tables are read first
 @needs_fonts
 def test_rendered_lines_are_those_of_a_pool(tmp_path: Path) -> None:
     dataset = open_data("render:val?lines=2&seed=3")
