@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import random
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from runtime.bundle import SHIPPED
@@ -80,6 +82,8 @@ def train(given: argparse.Namespace, group: Group) -> None:
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     torch.manual_seed(cfg.seed)
+    np.random.seed(cfg.seed % 2**32)
+    random.seed(cfg.seed)
     metadata = {} if start is None else read_metadata(start)
     model = new_model(cfg, start, metadata)
     Trainer(new_stage(cfg, model, group, metadata), cfg, group).run()

@@ -34,9 +34,9 @@ def command(stage: str, folder: Path, *options: str, minutes: float = 0.05) -> i
 def test_both_stages_end_in_a_checkpoint(tmp_path: Path) -> None:
     for name, lines in (("pool", 16), ("val", 3)):
         write_pool(PoolJob(out=str(tmp_path / name), lines=lines, seed=lines, split="train", picture_folders=()))
-    assert command("autoencoder", tmp_path, "--threads", "1") == 0
+    assert command("autoencoder", tmp_path, "--threads", "1", "--steps", "6", minutes=5) == 0
     first = tmp_path / "autoencoder" / "model.safetensors"
-    assert command("diffusion", tmp_path, "--checkpoint", str(first), minutes=0.08) == 0
+    assert command("diffusion", tmp_path, "--checkpoint", str(first), "--steps", "6", minutes=5) == 0
     second = tmp_path / "diffusion" / "model.safetensors"
     trained, before = load_model(second, TINY).state_dict(), load_model(first, TINY).state_dict()
     for part, kept in (("vqgan", True), ("transocr", True), ("unet", False), ("mom", False), ("tdm", False)):
