@@ -53,7 +53,7 @@ def variant(*names: str) -> Model:
 
 
 def batch(weights: float = 0.3) -> LineBatch:
-    rng, places = np.random.default_rng(0), (np.arange(24, dtype=np.float32) + 0.5) / 24
+    rng, places = np.random.default_rng(0), (np.arange(24, dtype=np.float32) + np.float32(0.5)) / np.float32(24)
     tokens = np.full((1, 24), SMALL.padding)
     tokens[0, :5] = [1, 2, SMALL.padding, 3, 4]
     shares = np.ones((1, 24), np.float32)
@@ -135,9 +135,9 @@ def test_text_as_the_model_is_given_it(pairs: list[tuple[int, float]]) -> None:
 
 def test_without_confidence_a_doubt_changes_nothing() -> None:
     whole, sure = variant(), variant("confidence")
-    doubted = [latent(sure, batch(weight)) for weight in (0.1, 0.9)]
-    np.testing.assert_array_equal(*doubted)
-    np.testing.assert_array_equal(doubted[0], latent(whole, batch(1.0)))
+    one, other = (latent(sure, batch(weight)) for weight in (0.1, 0.9))
+    np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(one, latent(whole, batch(1.0)))
     assert not np.array_equal(latent(whole, batch(0.1)), latent(whole, batch(0.9)))
 
 
