@@ -44,31 +44,43 @@ WARM = 6
 
 @dataclass(frozen=True)
 class Reading:
-    """Samples a second of a data set, with one process and with ``workers``."""
+    """Samples a second of a data set, with one process (of the clock, and of its CPU time) and with ``workers``."""
 
     name: str
     alone: float
+    by_cpu: float
     workers: int
     together: float | None
 
-    def verdict(self, need: float | None, cores: int) -> str:
+    def verdict(self, need: float, cores: int) -> str:
         """Whether it keeps up with ``need`` samples a second."""
-        if need is None:
-            return ""
         count = math.ceil(need / self.alone)
         if count <= cores:
             return f"keeps up with {count} process{'es' if count > 1 else ''}"
         return f"would need {count} processes of {cores} cores: write its lines ahead with python -m train.pool"
 
 
-def rate(make: Iterator[int], seconds: float, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Samples a second of ``make``, which does work and says for how many samples; the first time does not count."""
+@dataclass(frozen=True)
+class Rate:
+    """Samples a second of the clock, and of this process's CPU time: less where others take the cores."""
+
+    by_clock: float
+    by_cpu: float
+
+
+def rate(
+    make: Iterator[int],
+    seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
+    cpu: Callable[[], float] = time.process_time,
+) -> Rate:
+    """The rate of ``make``, which does work and says for how many samples; the first time does not count."""
     next(make)
-    begun, done = clock(), 0
+    begun, worked, done = clock(), cpu(), 0
     while True:
         done += next(make)
         if (past := clock() - begun) >= seconds:
-            return done / past
+            return Rate(done / past, done / max(cpu() - worked, 1e-9))
 
 
 def shuffled(count: int) -> Iterator[int]:
@@ -95,14 +107,15 @@ def reading(data: Dataset, seconds: float, workers: int, batch: int) -> Reading:
     """Measures a data set."""
     alone = rate((len(sound(data, place).image[:1]) for place in shuffled(len(data))), seconds)
     if workers < 2:
-        return Reading(data.source, alone, 1, None)
+        return Reading(data.source, alone.by_clock, alone.by_cpu, 1, None)
     loader = DataLoader(
         _Pixels(data), batch, sampler=itertools.islice(shuffled(len(data)), 10**9), num_workers=workers, drop_last=True
     )
-    return Reading(data.source, alone, workers, rate((len(part) for part in loader), seconds))
+    together = rate((len(part) for part in loader), seconds).by_clock
+    return Reading(data.source, alone.by_clock, alone.by_cpu, workers, together)
 
 
-def degrading(lines: Sequence[np.ndarray], batch: int, device: torch.device, seconds: float) -> float:
+def degrading(lines: Sequence[np.ndarray], batch: int, device: torch.device, seconds: float) -> Rate:
     """Samples a second through all three sources on the device, in batches, each sample with its own seed."""
     images = np.stack(list(itertools.islice(itertools.cycle(lines), batch)))
     hr = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float().div(255).contiguous()
@@ -117,7 +130,7 @@ def degrading(lines: Sequence[np.ndarray], batch: int, device: torch.device, sec
         return rate(make(), seconds)
 
 
-def training(options: argparse.Namespace, lines: Sequence[np.ndarray], seconds: float) -> float:
+def training(options: argparse.Namespace, lines: Sequence[np.ndarray], seconds: float) -> Rate:
     """Samples a second of steps on ``lines``, optimiser included: degradation, encoding and what else a stage does."""
     with tempfile.TemporaryDirectory() as folder:
         pool = write_blank_pool(Path(folder) / "pool", lines, options.batch_size)
@@ -157,6 +170,10 @@ def write_blank_pool(folder: Path, lines: Sequence[np.ndarray], least: int) -> P
     return folder
 
 
+def _told(found: Rate) -> str:
+    return f"{found.by_clock:.1f} samples/s ({found.by_cpu:.1f} a second of CPU time)"
+
+
 def _finish(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -192,14 +209,17 @@ def measure(options: argparse.Namespace) -> None:
     out.write(f"on {group.device}, {torch.get_num_threads()} CPU threads, {cores} cores; batch {options.batch_size}\n")
     need = options.need
     if need is None:
-        need = training(options, lines, options.seconds)
-        out.write(f"steps of stage {options.stage}, preset {options.preset}: {need:.1f} samples/s\n")
+        steps = training(options, lines, options.seconds)
+        need = steps.by_clock
+        out.write(f"steps of stage {options.stage}, preset {options.preset}: {_told(steps)}\n")
     made = degrading(lines, options.batch_size, group.device, options.seconds)
-    out.write(f"degradation on the device: {made:.1f} samples/s ({need / made:.0%} of the device at that rate)\n")
+    share = need / made.by_clock
+    out.write(f"degradation on the device: {_told(made)}; {share:.0%} of the device's time at the steps' rate\n")
     for data in sets:
         found = reading(data, options.seconds, options.workers, options.batch_size)
         more = "" if found.together is None else f", {found.together:.1f} with {found.workers}"
-        out.write(f"{found.name}: {found.alone:.1f} samples/s with one process{more}; {found.verdict(need, cores)}\n")
+        alone = _told(Rate(found.alone, found.by_cpu))
+        out.write(f"{found.name}: {alone} with one process{more}; {found.verdict(need, cores)}\n")
         out.flush()
 
 

@@ -124,7 +124,8 @@ class SourceDataset:
         try:
             raw = self._records.load(place)
         except BrokenRecord as error:
-            self.report.damaged(error.drop)
+            if self.report.damaged(error.drop):  # told once, however often training comes by
+                log.warning("%s: left out: %s", self.source, error)
             raise
         if raw.line is not None:
             return raw.line
@@ -229,8 +230,8 @@ def sound(dataset: Dataset, index: int) -> Line:
     for step in range(len(dataset)):
         try:
             return dataset[(index + step) % len(dataset)]
-        except BrokenRecord as error:
-            log.warning("left out: %s", error)
+        except BrokenRecord:  # the data set has told and counted it
+            continue
     raise InputError(f"{dataset.source}: none of its {len(dataset)} records can be read; see python -m train.inspect")
 
 
@@ -239,8 +240,8 @@ def records(dataset: Dataset) -> Iterator[Line]:
     for index in range(len(dataset)):
         try:
             yield dataset[index]
-        except BrokenRecord as error:
-            log.warning("left out: %s", error)
+        except BrokenRecord:  # the data set has told and counted it
+            continue
 
 
 def _facts(selection: Selection, source: Source) -> dict[str, Any]:

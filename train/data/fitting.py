@@ -48,7 +48,8 @@ def estimated_places(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Centres and widths (n,) as shares of ``width``: the text spread over the inked part of ``shown`` (H, w, 3)."""
     share = shown.shape[1] / width
-    centres = np.asarray(spread(text, *inked(shown)), dtype=np.float64) * share
+    # Every other row finds the same columns in half the time.
+    centres = np.asarray(spread(text, *inked(shown[::2])), dtype=np.float64) * share
     widths = character_widths(text, centres * width, shown.shape[0]) / width
     return centres.astype(np.float32), widths.astype(np.float32)
 

@@ -73,11 +73,13 @@ class Report:
     beyond: int = 0  # beyond the limit
     drops: list[Drop] = field(default_factory=list)
 
-    def damaged(self, drop: Drop) -> None:
-        """Moves a record that was kept, but cannot be decoded after all, to the drops; once."""
-        if all(drop.name != known.name for known in self.drops):
-            self.drops.append(drop)
-            self.kept -= 1
+    def damaged(self, drop: Drop) -> bool:
+        """Moves a record that was kept, but cannot be decoded after all, to the drops; whether it was not there yet."""
+        if any(drop.name == known.name for known in self.drops):
+            return False
+        self.drops.append(drop)
+        self.kept -= 1
+        return True
 
     def reasons(self) -> dict[str, int]:
         """Records left out by reason, in the order of `Reason`."""

@@ -113,26 +113,15 @@ def test_a_folder_that_is_no_such_lmdb_is_refused(tmp_path: Path) -> None:
         open_data(str(tmp_path / "junk"))
 
 
-_shared: list[Dataset] = []
-
-
-def _text(index: int) -> tuple[str, int]:
-    line = _shared[0][index]
-    return line.text, int(line.image.sum())
-
-
-def _set(dataset: Dataset) -> None:
-    _shared[:] = [dataset]
-
-
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_worker_processes_read_the_same(tmp_path: Path, method: str) -> None:
     dataset = open_data(str(write_ctr(tmp_path / "ctr", 6)))
-    here = [(dataset[i].text, int(dataset[i].image.sum())) for i in range(6)]  # the LMDB is open before the fork
-    context = multiprocessing.get_context(method)
-    with ProcessPoolExecutor(2, context, _set, (dataset,)) as pool:
-        assert list(pool.map(_text, range(6))) == here
-    assert dataset[5].text == here[5][0]
+    here = [sound(dataset, i) for i in range(6)]  # the LMDB is open before the fork
+    with ProcessPoolExecutor(2, multiprocessing.get_context(method)) as pool:
+        there = list(pool.map(sound, [dataset] * 6, range(6)))
+    assert [line.text for line in there] == [line.text for line in here]
+    np.testing.assert_array_equal([line.image for line in there], [line.image for line in here])
+    assert dataset[5].text == here[5].text
 
 
 def test_two_data_sets_share_a_file_and_pickles_carry_no_open_one(tmp_path: Path) -> None:

@@ -73,15 +73,16 @@ def test_places_are_spread_over_the_whole() -> None:
 
 def test_rate_leaves_out_the_first_and_counts_samples() -> None:
     ticks = itertools.count(10.0, 0.5)
-    assert rate(itertools.repeat(8), 1.0, lambda: next(ticks)) == 16.0
+    busy = itertools.count(3.0, 0.25)
+    found = rate(itertools.repeat(8), 1.0, lambda: next(ticks), lambda: next(busy))
+    assert (found.by_clock, found.by_cpu) == (16.0, 64.0)
 
 
 @pytest.mark.parametrize(
     ("alone", "verdict"), [(20.0, "keeps up with 1 process"), (6.0, "keeps up with 2 processes"), (1.0, "train.pool")]
 )
 def test_verdict(alone: float, verdict: str) -> None:
-    assert verdict in Reading("x", alone, 1, None).verdict(10.0, 4)
-    assert Reading("x", alone, 1, None).verdict(None, 4) == ""
+    assert verdict in Reading("x", alone, alone, 1, None).verdict(10.0, 4)
 
 
 def test_reading_is_measured_in_this_process_and_in_others(tmp_path: Path) -> None:
