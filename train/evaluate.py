@@ -31,6 +31,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--split", choices=SPLITS, default="all", help="of the data, by hash (default: all)")
     made.add_argument("--metrics", type=_names, default=METRICS, metavar="LIST",
                       help=f"all (the default) or some of {','.join(METRICS)}")  # fmt: skip
+    made.add_argument("--judge", default="pp-ocrv4",
+                      help="reads for ACC and NED: pp-ocrv4 (default) or transocr:BUNDLE as in the paper")  # fmt: skip
     made.add_argument("--lines", type=int, help="the first so many lines (default: all)")
     made.add_argument("--scales", type=_numbers(SCALES), default=SCALES, help="default: 4,2; none leaves them out")
     made.add_argument("--factors", type=_numbers(None), default=FACTORS,

@@ -1,18 +1,23 @@
 """The Frechet distance of two sets of pictures, named for the features that it is measured on.
 
-It is FID (Heusel et al. 2017) on Inception's features alone, whose weights come with no package. Without them it is
-measured on another network's and must not be called FID.
+It is FID (Heusel et al. 2017) on Inception's features alone, whose weights come with no package: see `open_features`.
+Without them it is measured on another network's and must not be called FID.
 """
 
 from __future__ import annotations
 
+import pickle
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from textsr.errors import InputError
 
 Vector = NDArray[np.float64]
 
@@ -59,6 +64,51 @@ class PerceptualFeatures:
             for stage in self._network.stages:
                 x = stage(x)
         return np.asarray(x[0].double().mean((1, 2)))
+
+
+INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
+"""The file of torch-fidelity's release v0.2.0, the weights that FID is defined by."""
+
+_DAMAGED = (OSError, RuntimeError, LookupError, ValueError, EOFError, pickle.UnpicklingError)
+"""What torch raises on a file that is damaged or holds something else."""
+
+
+class InceptionFeatures:
+    """The 2048 pooled features of Inception v3 as FID takes them, by torch-fidelity through torchmetrics."""
+
+    name = "FID"
+    detail = (
+        "FID between restored and HR lines: Inception v3, 2048 features, torch-fidelity's weights, lines resized to "
+        "299 x 299"
+    )
+    size = 2048
+
+    def __init__(self, path: Path) -> None:
+        """Raises InputError when ``path`` holds anything but tensors, or other ones."""
+        import_module("train.compat")
+        from torchmetrics.image.fid import NoTrainInceptionV3
+
+        try:
+            # The package loads the file without this guard: what passes here cannot run code there.
+            torch.load(path, map_location="cpu", weights_only=True)
+            self._network: Any = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(path))
+        except _DAMAGED as error:
+            raise InputError(f"{path}: no weights of Inception for FID ({error}); fetch the file again") from error
+
+    def __call__(self, image: NDArray[np.uint8]) -> Vector:
+        """(2048,) of a picture (H,W,3) uint8."""
+        with torch.inference_mode():
+            found = self._network(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None])
+        return np.asarray(found[0].double())
+
+
+def open_features() -> Features:
+    """Inception's, where torch-fidelity is installed and its file `INCEPTION` is in torch's folder of downloads; else
+    ST-LPIPS's. Nothing is downloaded. Raises InputError where the weights cannot be used."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION
+    if path.is_file() and find_spec("torch_fidelity") is not None:
+        return InceptionFeatures(path)
+    return PerceptualFeatures()
 
 
 class _Given(nn.Module):

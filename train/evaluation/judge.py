@@ -1,4 +1,7 @@
-"""The judge: PP-OCRv4's recogniser as ``rapidocr-onnxruntime`` 1.4.4 runs it, never used in training or restoring."""
+"""The judge: PP-OCRv4's recogniser as ``rapidocr-onnxruntime`` 1.4.4 runs it, never used in training or restoring.
+
+The paper judges with TransOCR instead, which its model also reads with: `TransOCRJudge`, where a bundle brings it.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.recognizer import LineReader
 from textsr.errors import InputError
 
 PACKAGE = "rapidocr-onnxruntime"
+DEFAULT, TRANSOCR = "pp-ocrv4", "transocr:"
 
 
 Reader = Callable[[NDArray[np.uint8]], str]
@@ -47,3 +52,30 @@ class Judge:
         """The text of an RGB line (h, w, 3) uint8; empty where nothing is read."""
         readings, _ = self._recognizer([np.ascontiguousarray(image[:, :, ::-1])])
         return str(readings[0][0])
+
+
+class TransOCRJudge:
+    """The paper's judge, TransOCR, from a bundle that holds it."""
+
+    def __init__(self, bundle: str, threads: int = 1) -> None:
+        """Raises BundleError where the bundle is missing or lacks TransOCR."""
+        from runtime.bundle import Bundle
+        from runtime.executors import open_executor
+        from runtime.transocr import open_transocr
+
+        opened = Bundle.open(bundle)
+        self._reader: LineReader = open_transocr(opened, open_executor(opened, "cpu", threads=threads))
+        self.name = f"TransOCR of {opened.path.name} (the paper's judge, which its model also reads and trains with)"
+
+    def __call__(self, image: NDArray[np.uint8]) -> str:
+        """The text of an RGB line (h, w, 3) uint8; empty where nothing is read."""
+        return self._reader.read([image])[0].text
+
+
+def open_judge(name: str, threads: int = 1) -> Judge | TransOCRJudge:
+    """``pp-ocrv4``, or ``transocr:BUNDLE``. Raises InputError for another name, or where its weights are missing."""
+    if name == DEFAULT:
+        return Judge(threads)
+    if name.startswith(TRANSOCR):
+        return TransOCRJudge(name.removeprefix(TRANSOCR), threads)
+    raise InputError(f"unknown judge {name!r}: give {DEFAULT}, or {TRANSOCR}BUNDLE with a bundle that holds TransOCR")

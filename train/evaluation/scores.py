@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from train.evaluation.degradation import enlarge
-from train.evaluation.frechet import Features, PerceptualFeatures, Vector
+from train.evaluation.frechet import Features, Vector, open_features
 from train.evaluation.judge import Reader
 from train.evaluation.lines import EvalLine, Setting
 from train.metrics import PerceptualMetric, accuracy, ned, psnr, ssim
@@ -86,7 +86,7 @@ class Meter:
     def open(cls, metrics: Sequence[str], judge: Reader | None) -> Meter:
         """Loads the networks. Raises InputError where weights are missing."""
         perceptual = PerceptualMetric("auto") if "lpips" in metrics else None
-        return cls(metrics, judge, perceptual, PerceptualFeatures() if "fid" in metrics else None)
+        return cls(metrics, judge, perceptual, open_features() if "fid" in metrics else None)
 
     def read(self, image: NDArray[np.uint8]) -> str | None:
         """What the judge reads; None where neither ACC nor NED is asked for."""

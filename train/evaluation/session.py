@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from runtime import Restorer
 from textsr.errors import InputError
 from train.data import Dataset, open_data, records
-from train.evaluation.judge import Judge
+from train.evaluation.judge import DEFAULT, Judge, TransOCRJudge, open_judge
 from train.evaluation.lines import Setting, Source, prepare
 from train.evaluation.report import Content
 from train.evaluation.scores import BASE, Evaluation, Meter, Restored
@@ -35,7 +35,7 @@ class Session:
     given: argparse.Namespace  # the command's options
     restorer: Restorer
     meter: Meter
-    judge: Judge | None
+    judge: Judge | TransOCRJudge | None
     data: Dataset
 
     @classmethod
@@ -49,7 +49,7 @@ class Session:
         data = open_data(given.data, preset=restorer.preset, split=given.split)
         if not len(data) or (given.lines is not None and given.lines < 1):
             raise InputError(f"{data.source}: no line to evaluate ({data.report.summary()}; --lines {given.lines})")
-        judge = Judge(given.threads or 1) if {"acc", "ned"} & set(given.metrics) else None
+        judge = open_judge(given.judge, given.threads or 1) if {"acc", "ned"} & set(given.metrics) else None
         return cls(given, restorer, Meter.open(given.metrics, judge), judge, data)
 
     def run(self, settings: Sequence[Setting], pictures: Path) -> Content:
@@ -111,11 +111,11 @@ class Session:
             f"data: {self.data.source}, split {given.split}; {self.data.report.summary()}; "
             + ", ".join(f"{setting.name}: the first {self.lines(setting)}" for setting in settings),
         ]
-        found.append(
-            "ACC and NED were not asked for"
-            if self.judge is None
-            else f"ACC, NED: judge {self.judge.name}, never used in training or restoring; {NORMALISATION}"
-        )
+        if self.judge is None:
+            found.append("ACC and NED were not asked for")
+        else:
+            apart = ", never used in training or restoring" if given.judge == DEFAULT else ""
+            found.append(f"ACC, NED: judge {self.judge.name}{apart}; {NORMALISATION}")
         found += self._measures()
         found.append("means with 95% bootstrap intervals over lines (2,000 draws); differences are paired by line")
         found += _settings_notes(settings)

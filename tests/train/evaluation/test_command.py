@@ -20,7 +20,7 @@ from tests.train.evaluation.helpers import Restoration, brighter
 from tests.train.small import write_pool
 from textsr.config import COMPACT
 from train import evaluate
-from train.evaluation import session
+from train.evaluation import judge, session
 
 NASTY = '<script src="x">&"'
 
@@ -71,7 +71,7 @@ def product(monkeypatch: pytest.MonkeyPatch) -> Product:
             return NASTY
 
     monkeypatch.setattr(session, "Restorer", SimpleNamespace(open=lambda *given, **options: made))
-    monkeypatch.setattr(session, "Judge", Judge)
+    monkeypatch.setattr(judge, "Judge", Judge)
     return made
 
 

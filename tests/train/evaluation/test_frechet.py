@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
-from train.evaluation.frechet import PerceptualFeatures, frechet_distance
+from textsr.errors import InputError
+from train.evaluation.frechet import INCEPTION, PerceptualFeatures, frechet_distance, open_features
 
 
 def _with(mean: list[float], deviation: list[float]) -> NDArray[np.float64]:
@@ -55,3 +60,35 @@ def test_features_tell_pictures_apart_and_are_named_for_their_network() -> None:
     assert np.abs(found - features(255 - image)).max() > 0.01
     assert "FID" not in features.name
     assert "NOT FID" in features.detail
+
+
+def test_without_inception_the_features_are_st_lpips(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("stlpips_pytorch", reason="its weights come with the package")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    assert isinstance(open_features(), PerceptualFeatures)
+
+
+@pytest.mark.slow
+def test_with_inceptions_weights_it_is_fid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With a file of random weights, in the place and format of the published ones."""
+    import_module("train.compat")
+    module = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+    network = module.FeatureExtractorInceptionV3
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    path = tmp_path / "checkpoints" / INCEPTION
+    path.parent.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "load_state_dict_from_url", lambda *given, **options: {})
+        patch.setattr(network, "load_state_dict", lambda self, state: None)
+        torch.manual_seed(0)
+        torch.save(network("random", ["2048"]).state_dict(), path)
+    features = open_features()
+    assert features.name == "FID"
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    found = features(image)
+    assert found.shape == (2048,)
+    assert np.isfinite(found).all()
+    assert np.abs(found - features(255 - image)).max() > 0
+    path.write_bytes(b"broken")
+    with pytest.raises(InputError, match="no weights of Inception"):
+        open_features()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -41,6 +42,7 @@ def _reach(start: str, graph: dict[str, set[str]]) -> set[str]:
     return found
 
 
+@cache
 def _graph() -> dict[str, set[str]]:
     return {name: _imported(path) for name, path in _modules().items()}
 
