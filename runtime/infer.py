@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from runtime.bundle import shipped
 from runtime.executors import EXECUTORS
-from runtime.lines import Options
+from runtime.options import Gate, Options, Split
 from runtime.restorer import Restorer
 from runtime.result import Result, enlarged
 from textsr.config import SCALE
@@ -48,13 +49,24 @@ text
   a line: its path (as given, from the sidecar's folder, or below the given folder), a tab, the text, and if you
   like a tab and confidences from 0 to 1 separated by commas or spaces, one for each character or one for all.
 
+long and vertical lines
+  A line wider than four times its height, or of more than 24 characters, is split at gaps between characters,
+  restored in overlapping pieces and put together again. A crop one and a half times as high as wide is turned, or
+  its characters are laid out as a row, and stood up again.
+
+what is left alone
+  Pictures that restoring cannot help are only enlarged: too low, of one shade, or so sharp that the network would
+  see less than they show. With --max-confidence so are lines that are read well already, and with --deadline-ms what
+  is not done in time.
+
 report
-  One JSON object a line for each input: input, output, text, confidence, confidences, applied, reason, executor,
-  reader, timings (seconds), seed, steps. "applied" is false where the picture could not be restored.
+  One JSON object a line for each input: input, output, text, confidence, confidences, centres, applied, reason, cause,
+  executor, reader, timings (seconds), seed, steps, pieces, turned, stacked, evidence. "applied" is false where the
+  picture was not restored; "reason" says why, "cause" in a word.
 
 exit status
-  0 all restored; 1 some could not be read or restored (each is named on standard error, the others are done);
-  2 wrong usage, nothing was done.
+  0 all restored, or left alone for a reason given above; 1 some could not be read or restored (each is named on
+  standard error, the others are done); 2 wrong usage, nothing was done.
 
 examples
   textsr photos -o restored
@@ -85,10 +97,35 @@ def parser() -> argparse.ArgumentParser:
         "--text-sampler", choices=("fixed", "categorical"), default="fixed",
         help="fixed keeps the text as read, categorical lets the text diffusion correct it (default: fixed)",
     )  # fmt: skip
+    _add_shapes(made)
     add("--compare", action="store_true", help="also write OUT/<name>.compare.png: before above, after below")
     add("--report", type=Path, metavar="FILE.jsonl", help="write what was done, one JSON object a line")
     add("--overwrite", action="store_true", help="replace existing results")
     return made
+
+
+def _add_shapes(made: argparse.ArgumentParser) -> None:
+    """Options of lines of other shapes, and of what is left alone."""
+    split, gate = Split(), Gate()
+    add = made.add_argument
+    add("--no-split", action="store_true", help="squeeze long lines into the network's size instead of splitting them")
+    add("--max-aspect", type=float, default=split.max_aspect, metavar="RATIO",
+        help=f"width over height above which a line is split (default: {split.max_aspect:g})")  # fmt: skip
+    add("--overlap", type=float, default=split.overlap, metavar="HEIGHTS",
+        help=f"what a piece sees beyond its ends, in line heights (default: {split.overlap:g})")  # fmt: skip
+    add("--vertical", choices=("auto", "turn", "stack", "off"), default=split.vertical,
+        help="tall crops: auto lets the recogniser decide, turn turns them, stack lays upright characters out as a "
+        "row, off takes them as they are (default: auto)")  # fmt: skip
+    add("--no-gate", action="store_true", help="restore every picture, even where that cannot help")
+    add("--min-height", type=float, default=gate.min_height, metavar="PIXELS",
+        help=f"leave lower lines alone (default: {gate.min_height:g})")  # fmt: skip
+    add("--max-detail", type=float, default=gate.max_detail, metavar="LEVELS",
+        help=f"leave lines alone with more detail than the network sees (default: {gate.max_detail:g})")  # fmt: skip
+    add("--max-confidence", type=float, metavar="SHARE",
+        help="leave lines alone whose characters were all read with this confidence (default: none)")  # fmt: skip
+    add(
+        "--deadline-ms", type=float, metavar="MS", help="time for each batch; what is not done by then is only enlarged"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -118,12 +155,23 @@ def _run(options: argparse.Namespace) -> int:
         _say(f"{name}: {reason}")
     if found.items:
         restorer = Restorer.open(options.bundle, options.device, executor=options.executor, precision=options.precision)
-        restorer.check(Options(options.seed, options.steps, options.text_sampler, options.batch_size))
+        restorer.check(_options(options))
         records += _restore_all(restorer, found.items, texts, options)
     reported = _report(records, options.report)
     done = sum(record["applied"] for record in records)
+    failed = sum(record["cause"] in ("input", "not_finite") for record in records)
     _say(f"{done} of {len(records)} restored in {options.out}")
-    return 0 if reported and done == len(records) else FAILED
+    return 0 if reported and not failed else FAILED
+
+
+def _options(given: argparse.Namespace) -> Options:
+    """The options of a call of the restorer."""
+    split = Split(not given.no_split, given.max_aspect, overlap=given.overlap, vertical=given.vertical)
+    gate = Gate(not given.no_gate, given.min_height, given.max_detail, given.max_confidence)
+    return Options(
+        given.seed, given.steps, given.text_sampler, given.batch_size, split=split, gate=gate,
+        deadline_ms=given.deadline_ms,
+    )  # fmt: skip
 
 
 def _report(records: Sequence[dict[str, Any]], path: Path | None) -> bool:
@@ -168,9 +216,11 @@ def _restore_batch(
             loaded[place] = load_image(item.path)
         except InputError as error:
             records[place] = _failed(item, str(error))
+    how = _options(options)
     results = restorer(
-        list(loaded.values()), [texts[place] for place in loaded], seed=options.seed, steps=options.steps,
-        text_sampler=options.text_sampler, batch_size=options.batch_size,
+        list(loaded.values()), [texts[place] for place in loaded], seed=how.seed, steps=how.steps,
+        text_sampler=how.text_sampler, batch_size=how.batch_size, split=how.split, gate=how.gate,
+        deadline_ms=how.deadline_ms,
     )  # fmt: skip
     for (place, image), result in zip(loaded.items(), results, strict=True):
         try:
@@ -194,7 +244,9 @@ def _write(item: Item, image: NDArray[np.uint8], result: Result, options: argpar
         "confidences": [round(value, 4) for value in result.confidences], "applied": result.applied,
         "reason": result.reason, "executor": result.executor, "reader": result.reader,
         "timings": {name: round(value, 4) for name, value in result.timings.items()}, "seed": result.seed,
-        "steps": result.steps,
+        "steps": result.steps, "cause": result.cause, "centres": [round(value, 4) for value in result.centres],
+        "pieces": [asdict(piece) for piece in result.pieces], "turned": result.turned, "stacked": result.stacked,
+        "evidence": dict(result.evidence),
     }  # fmt: skip
 
 
@@ -207,7 +259,8 @@ def _failure(name: str, reason: str) -> dict[str, Any]:
     """The report's record of an input that gave nothing."""
     return {
         "input": name, "output": None, "text": "", "confidence": 0.0, "confidences": [], "applied": False,
-        "reason": reason, "executor": "", "reader": "", "timings": {}, "seed": None, "steps": None,
+        "reason": reason, "executor": "", "reader": "", "timings": {}, "seed": None, "steps": None, "cause": "input",
+        "centres": [], "pieces": [], "turned": 0, "stacked": False, "evidence": {},
     }  # fmt: skip
 
 

@@ -30,7 +30,7 @@ NARROWEST, WIDEST, STRIDE = 320, 3200, 32
 
 
 class LineReader(Protocol):
-    """Reads line crops."""
+    """Reads line crops. One with ``widest`` is shown no crops of more width over height: they are read in parts."""
 
     @property
     def name(self) -> str:
@@ -54,6 +54,7 @@ class PPOCRReader:
     """PP-OCRv6 small recogniser (Apache-2.0): CTC over 18,708 characters and the space."""
 
     name = "PP-OCRv6"
+    widest = WIDEST / HEIGHT
 
     def __init__(
         self, model: Path | None = None, *, device: str = "cpu", threads: int | None = None, batch_size: int = 8

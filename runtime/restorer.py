@@ -3,36 +3,59 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.bundle import Bundle
+from runtime.call import Call, Tools
+from runtime.deadline import Deadline
+from runtime.events import Event, EventKind, OnEvent, tell
 from runtime.executors import open_executor
-from runtime.lines import Line, Options, fit, line_batch, read
+from runtime.judging import Guard
+from runtime.options import Gate, Options, Split
 from runtime.recognizer import LineReader, PPOCRReader, find_model
-from runtime.result import Result, enlarged
+from runtime.result import Result
 from runtime.transocr import open_transocr
+from runtime.turns import Turns
 from textsr.config import SCALE, Preset
-from textsr.errors import InputError
-from textsr.fit import unfit_line
+from textsr.errors import BusyError, InputError
 from textsr.linetext import LineText
-from textsr.loop import Executor, LoopOutput, TextSampler, restore
+from textsr.loop import Executor, TextSampler
 
 logger = logging.getLogger(__name__)
 
+SPLIT, GATE = Split(), Gate()
+"""How lines are split and let in unless a call says otherwise."""
+
 
 class Restorer:
-    """Restores text lines with a bundle. Open one with `Restorer.open`, then call it; no call leaves a trace in it."""
+    """Restores text lines with a bundle. Open one with `Restorer.open`, then call it, from any thread; no call leaves
+    a trace in it. A context manager; after `close`, and in a process forked from this one, it raises EngineError.
+    """
 
-    def __init__(self, bundle: Bundle, executor: Executor, reader: LineReader | None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        executor: Executor,
+        reader: LineReader | None,
+        *,
+        guard: Guard | None = None,
+        on_event: OnEvent | None = None,
+        running: int | None = None,
+        waiting: int | None = None,
+    ) -> None:
+        """Takes its parts as they are; see `open` for the others. Raises InputError when a bound is too small."""
         self.bundle = bundle
         self.executor = executor
         self.reader = reader
+        self.guard = guard
+        self.on_event = on_event
+        self._turns = Turns(running, waiting)
 
     @classmethod
     def open(
@@ -44,6 +67,10 @@ class Restorer:
         threads: int | None = None,
         precision: str = "auto",
         read_text: bool = True,
+        guard: Guard | None = None,
+        on_event: OnEvent | None = None,
+        running: int | None = None,
+        waiting: int | None = None,
     ) -> Restorer:
         """Opens and verifies a bundle, chooses the device and finds the recogniser.
 
@@ -54,13 +81,18 @@ class Restorer:
         :param threads: CPU threads; None leaves it to the executor.
         :param precision: fp32, fp16, or auto: fp16 on CUDA where it can be had, else fp32.
         :param read_text: False opens no recogniser; lines without a text are then restored from the picture alone.
+        :param guard: judges what is restored, see `runtime.judging`.
+        :param on_event: is told counts and timings, see `runtime.events`; what it raises is logged.
+        :param running: calls that run at once, None for any number; ``waiting``: further ones that wait for their
+            turn, None for any number. One more is refused with BusyError.
         :raises BundleError: the bundle is missing, damaged or of another format.
         :raises DeviceError: the device is not there.
         :raises EngineError: the executor cannot be loaded.
         """
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         runner = open_executor(opened, device, executor=executor, threads=threads, precision=precision)
-        return cls(opened, runner, open_reader(opened, runner, threads) if read_text else None)
+        reader = open_reader(opened, runner, threads) if read_text else None
+        return cls(opened, runner, reader, guard=guard, on_event=on_event, running=running, waiting=waiting)
 
     @property
     def preset(self) -> Preset:
@@ -75,10 +107,24 @@ class Restorer:
             raise InputError(f"batch size {options.batch_size}: {self.executor.name} takes at most {largest}")
 
     def close(self) -> None:
-        """Frees what the executor holds on a device; nothing can be restored afterwards. Again does nothing."""
+        """Waits for calls under way, then frees what the executor holds; nothing can be restored afterwards. Again
+        does nothing.
+
+        :raises EngineError: called within a call.
+        """
+        if not self._turns.close():
+            return
         close = getattr(self.executor, "close", None)
         if close is not None:
             close()
+
+    def __enter__(self) -> Restorer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def __call__(
         self,
@@ -90,6 +136,10 @@ class Restorer:
         text_sampler: TextSampler = "fixed",
         batch_size: int = 8,
         scale: float = SCALE,
+        split: Split = SPLIT,
+        gate: Gate = GATE,
+        deadline_ms: float | None = None,
+        guarded: bool = True,
     ) -> list[Result]:
         """Restores lines; one result an image, in order. The images are never changed.
 
@@ -99,77 +149,47 @@ class Restorer:
         :param seed: same seed, same image, same result, alone or in a batch.
         :param steps: residual-shift steps, from 1 to the number trained (18); None takes them all.
         :param text_sampler: "fixed" keeps the text as read, "categorical" lets the text diffusion correct it.
+        :param batch_size: lines, or pieces of long lines, restored at once.
         :param scale: size of the results relative to the input, above 0 and at most 16.
+        :param split: how long lines are taken apart and tall crops laid down.
+        :param gate: which lines are left alone because restoring cannot help, or need not.
+        :param deadline_ms: milliseconds from now, waiting for a turn included; what is not done by then is returned
+            as it came, enlarged, and says so. Seen between batches and between steps, so a step, the decoding of a
+            batch or the reading of one may go beyond it.
+        :param guarded: False does without the guard that the restorer was opened with.
         :raises InputError: an option is out of range. A bad image raises nothing: its result says why.
-        :raises EngineError: a graph failed.
+        :raises EngineError: a graph failed; the restorer is closed, or used in a forked process.
+        :raises BusyError: as many calls are running and waiting as were allowed.
         """
         if isinstance(images, np.ndarray) and images.ndim != 4:
             raise InputError("images is one array: give a list of pictures")
-        options = Options(seed, steps, text_sampler, batch_size, scale)
+        deadline = Deadline(deadline_ms)
+        options = Options(seed, steps, text_sampler, batch_size, scale, split, gate, deadline_ms, guarded)
+        number = self._turns.number()
         self.check(options)
         if texts is not None and len(texts) != len(images):
             raise InputError(f"texts has {len(texts)} entries for {len(images)} images: it needs one for each")
-        results: dict[int, Result] = {}
-        lines: list[Line] = []
-        for place, image in enumerate(images):
-            try:
-                lines.append(fit(place, image, None if texts is None else texts[place], self.preset))
-            except InputError as error:
-                results[place] = Result(enlarged(image, scale), reason=str(error), seed=seed)
-        lines = self._read(lines)
-        for start in range(0, len(lines), batch_size):
-            batch = lines[start : start + batch_size]
-            for line, result in zip(batch, self._restore(batch, options), strict=True):
-                results[line.place] = result
-        return [results[place] for place in range(len(images))]
-
-    def _read(self, lines: list[Line]) -> list[Line]:
-        begin = time.perf_counter()
-        found = read(lines, self.reader)
-        seconds = (time.perf_counter() - begin) / max(1, len(lines))
-        return [replace(line, seconds=seconds) for line in found]
-
-    def _restore(self, batch: list[Line], options: Options) -> list[Result]:
-        begin = time.perf_counter()
-        arrays = line_batch(batch, self.bundle.alphabet, self.preset)
-        output = restore(
-            self.executor, self.preset, arrays,
-            seed=options.seed, steps=options.steps, text_sampler=options.text_sampler,
+        tools = Tools(self.executor, self.preset, self.bundle.alphabet, self.reader, self.guard)
+        call = Call(tools, options, deadline, self._tell, number)
+        try:
+            with self._turns.turn(deadline) as in_time:
+                self._tell(Event("start", number, lines=len(images), seconds=deadline.passed()))
+                results = call.run(images, texts, in_time=in_time)
+        except BaseException as error:
+            kind: EventKind = "refused" if isinstance(error, BusyError) else "failed"
+            self._tell(Event(kind, number, lines=len(images), seconds=deadline.passed()))
+            raise
+        applied = sum(result.applied for result in results)
+        self._tell(
+            Event(
+                "call", number, lines=len(results), pieces=call.pieces, seconds=deadline.passed(), applied=applied,
+                causes=call.causes(), executor=self.executor.name,
+            )
         )  # fmt: skip
-        seconds = (time.perf_counter() - begin) / len(batch)
-        return [self._result(line, output, place, seconds, options) for place, line in enumerate(batch)]
+        return results
 
-    def _result(self, line: Line, output: LoopOutput, place: int, seconds: float, options: Options) -> Result:
-        begin = time.perf_counter()
-        restored = np.ascontiguousarray(output.image[place].transpose(1, 2, 0))
-        usable = bool(np.isfinite(restored).all())
-        if usable:
-            picture = unfit_line(restored, line.fitted, options.scale)
-            reason = line.remark(self.preset)
-        else:
-            picture = enlarged(line.image, options.scale)
-            reason = f"the network's output on {self.executor.name} is not finite"
-        confidences = line.reading.confidences if line.reading else ()
-        return Result(
-            image=picture,
-            text=self._text(line, output, place, options),
-            confidence=float(np.mean(confidences)) if confidences else 0.0,
-            confidences=confidences,
-            applied=usable,
-            reason=reason,
-            timings={"read": line.seconds, "restore": seconds, "finish": time.perf_counter() - begin},
-            executor=output.executor or self.executor.name,
-            reader=line.reader,
-            tokens=tuple(int(token) for token in output.tokens[place]),
-            seed=options.seed,
-            steps=options.steps or self.preset.schedule.steps,
-        )
-
-    def _text(self, line: Line, output: LoopOutput, place: int, options: Options) -> str:
-        """As read or given; what the text diffusion made of it where that ran."""
-        if options.text_sampler == "categorical":
-            return self.bundle.alphabet.decode(output.tokens[place])
-        return line.reading.text if line.reading else ""
+    def _tell(self, event: Event) -> None:
+        tell(self.on_event, replace(event, running=self._turns.running, waiting=self._turns.waiting))
 
 
 def open_reader(bundle: Bundle, executor: Executor, threads: int | None = None) -> LineReader | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +13,36 @@ from textsr.fit import resample_uint8
 
 
 @dataclass(frozen=True)
+class ResultPiece:
+    """A piece of a line that was split; columns are those of the upright crop, in its own pixels.
+
+    The network saw left..right; the result shows core_left..core_right of it, and the cores of a line tile it.
+    ``text`` are the characters in the core: those of all pieces make up the line's.
+    """
+
+    left: int
+    right: int
+    core_left: int
+    core_right: int
+    text: str = ""
+
+
+@dataclass(frozen=True)
 class Result:
     """One line's outcome.
 
     ``image``: RGB uint8, ``scale`` (4) times the input's size: restored where ``applied``, else enlarged bicubically
     (0 x 0 where the input was no picture at all). ``reason`` says why it was not restored, or what a restored line
-    lacked; empty when there is nothing to say. ``text`` is what the restoration was told the line says,
-    ``confidences`` one number a character and ``confidence`` their mean (0 without text). ``tokens`` are the ids
-    after the text sampler. ``timings``: seconds of reading, restoring and finishing, a batch's divided evenly.
+    lacked; empty when there is nothing to say. ``cause`` is the same for programs: empty where applied, else input
+    (no picture or text that can be used), blank, too_low, sharp, read_well (`runtime.gate`), deadline, not_finite or
+    guard. ``text`` is what the restoration was told the line says, ``confidences`` one number a character,
+    ``confidence`` their mean (0 without text) and ``centres`` their places, as shares of the crop's width, or of its
+    height from the top where it was laid down. ``tokens`` are the ids after the text sampler. ``timings``: seconds of
+    reading, restoring, finishing and judging, a batch's divided evenly.
+
+    ``pieces``: how the line was split, from left to right; one where it was not. ``turned``: degrees counterclockwise
+    by which a vertical line was turned to be restored, 0, 90 or 270; ``stacked``: its characters stood upright and
+    were laid out as a row. ``evidence`` is what a guard found.
     """
 
     image: NDArray[np.uint8]
@@ -34,6 +57,12 @@ class Result:
     tokens: tuple[int, ...] = ()
     seed: int = 0
     steps: int = 0
+    cause: str = ""
+    centres: tuple[float, ...] = ()
+    pieces: tuple[ResultPiece, ...] = ()
+    turned: int = 0
+    stacked: bool = False
+    evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
 def enlarged(image: object, scale: float) -> NDArray[np.uint8]:

@@ -25,10 +25,12 @@ def line_batch(
     readings: Sequence[LineReading | None],
     alphabet: Alphabet,
     preset: Preset,
+    windows: Sequence[int] | None = None,
 ) -> LineBatch:
     """The arrays of `textsr.loop.LineBatch` for lines, at least one, fitted for ``preset``.
 
-    ``keys`` (`textsr.noise.image_key`) and ``readings`` have one entry for each.
+    ``keys`` (`textsr.noise.image_key`) and ``readings`` have one entry for each, and so have ``windows``: the number
+    of each among the windows of its line, 0 where a line is whole.
     """
     pairs = zip(fitted, readings, strict=True)
     texts = [conditions(reading, alphabet, line.place, preset.max_chars) for line, reading in pairs]
@@ -44,7 +46,7 @@ def line_batch(
         centres=np.stack([text.centres for text in texts]),
         widths=np.stack([text.widths for text in texts]),
         keys=list(keys),
-        windows=[0] * len(fitted),
+        windows=[0] * len(fitted) if windows is None else list(windows),
     )
 
 

@@ -21,3 +21,7 @@ class EngineError(TextSRError):
 
 class DeviceError(TextSRError):
     """The device asked for is not there or cannot be used."""
+
+
+class BusyError(TextSRError):
+    """As many calls are running and waiting as were allowed: this one was refused, nothing of it was done."""

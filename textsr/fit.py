@@ -80,6 +80,36 @@ def unfit_line(image: NDArray[np.float32], line: FittedLine, scale: float = SCAL
     return resample_uint8(image[:, : line.place.columns], height, width, to_uint8)
 
 
+def wide_line(image: NDArray[np.uint8], preset: Preset) -> NDArray[np.float32]:
+    """``image`` (h, w, 3) uint8 at the preset's H/4 rows in its own aspect, however wide: float32 in [-1, 1]."""
+    height = preset.height // SCALE
+    columns = max(1, round(image.shape[1] * height / image.shape[0]))
+    return np.clip(resample(image, height, columns) / np.float32(127.5) - np.float32(1), -1, 1)
+
+
+def fit_window(wide: NDArray[np.float32], left: int, right: int, preset: Preset) -> FittedLine:
+    """Columns ``left`` to ``right`` of a `wide_line` at network size, stretched or padded as the preset wants it.
+
+    Raises InputError where they are none, or more than a padded line has room for.
+    """
+    height, width = preset.height // SCALE, preset.width // SCALE
+    count = right - left
+    if not 0 <= left < right <= wide.shape[1] or (preset.fit == "pad" and count > width):
+        raise InputError(f"columns {left} to {right} of {wide.shape[1]}: a window has 1 to {width}")
+    part = wide[:, left:right]
+    if preset.fit == "stretch":
+        lq = np.clip(resample(part, height, width), -1, 1)
+        return FittedLine(lq, Place(preset.height, preset.width), (height, count))
+    place = Place(preset.height, preset.width, count * SCALE / preset.width)
+    return FittedLine(pad_right(part, width), place, (height, count))
+
+
+def unfit_window(image: NDArray[np.float32], window: FittedLine) -> NDArray[np.float32]:
+    """A restored window (H, W, 3) in [-1, 1] at four times the size of its columns of the wide line: (H, 4n, 3)."""
+    part = image[:, : window.place.columns]
+    return resample(part, image.shape[0], window.size[1] * SCALE)
+
+
 def to_uint8(image: NDArray[np.float32]) -> NDArray[np.uint8]:
     """[-1, 1] to 0..255, rounded and clamped."""
     return np.clip(np.rint((image + 1) * np.float32(127.5)), 0, 255).astype(np.uint8)

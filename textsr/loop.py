@@ -173,11 +173,14 @@ def restore(
     steps: int | None = None,
     text_sampler: TextSampler = "fixed",
     observer: Observer | None = None,
+    check: Callable[[], None] | None = None,
 ) -> LoopOutput:
     """Restores a batch of fitted lines in ``steps`` of the preset's T steps (all by default).
 
     "fixed" keeps the text as read and computes its condition once; "categorical" draws it anew at each step with the
-    text diffusion, each confidence staying with its place. Raises InputError for an option out of range.
+    text diffusion, each confidence staying with its place. ``check`` is called before each step and before decoding
+    and may raise to stop there; a captured pass runs whole at its end, so there it stops nothing under way.
+    Raises InputError for an option out of range.
     """
     if text_sampler not in ("fixed", "categorical"):
         raise InputError(f"text sampler {text_sampler!r}: choose fixed or categorical")
@@ -186,7 +189,7 @@ def restore(
     schedule = ResidualShiftSchedule.from_config(preset.schedule)
     kept = schedule.kept(len(schedule) if steps is None else steps)
     with _one_pass(executor, LoopKey(len(batch), len(kept), text_sampler, observer is not None)) as runner:
-        return _pass(_Loop(runner, preset, batch, seed, observer), kept, text_sampler)
+        return _pass(_Loop(runner, preset, batch, seed, observer), kept, text_sampler, check or _go_on)
 
 
 def _one_pass(executor: Executor, key: LoopKey) -> AbstractContextManager[Executor]:
@@ -195,7 +198,11 @@ def _one_pass(executor: Executor, key: LoopKey) -> AbstractContextManager[Execut
     return nullcontext(executor) if loop is None else loop(key)
 
 
-def _pass(loop: _Loop, kept: tuple[int, ...], text_sampler: TextSampler) -> LoopOutput:
+def _go_on() -> None:
+    """The check of a pass that nothing stops."""
+
+
+def _pass(loop: _Loop, kept: tuple[int, ...], text_sampler: TextSampler, check: Callable[[], None]) -> LoopOutput:
     executor, preset, batch = loop.executor, loop.preset, loop.batch
     times = (*text_times(loop.schedule, kept, preset.schedule.text_start), -1)
     put = executor.put
@@ -203,6 +210,7 @@ def _pass(loop: _Loop, kept: tuple[int, ...], text_sampler: TextSampler) -> Loop
     z_y, z_t = loop.encode()
     prior = {"z_y": z_y} if preset.unet.prior_channels else {}
     for place, step in enumerate(loop.schedule.steps(len(kept))):
+        check()
         loop.step = place
         if place == 0 or text_sampler == "categorical":
             loop.condition()
@@ -212,6 +220,7 @@ def _pass(loop: _Loop, kept: tuple[int, ...], text_sampler: TextSampler) -> Loop
         if text_sampler == "categorical":
             loop.sample_text(z_y, z_t, times[place], times[place + 1])
         z_t = outputs["z_prev"]
+    check()
     loop.step = -1
     decoded = loop.run("vqgan_decoder", {"z_0": z_t})
     image, tokens, codes = (executor.get(value) for value in (decoded["image"], loop.text.tokens, decoded["codes"]))

@@ -42,6 +42,11 @@ class TransOCRReader:
         self.symbols = tuple(symbols)
 
     @property
+    def widest(self) -> float:
+        """Width over height of what the weights read: a wider crop is read in parts."""
+        return self._config.width / self._config.height
+
+    @property
     def end(self) -> int:
         """The class that ends a text, the last one."""
         return self._config.classes - 1

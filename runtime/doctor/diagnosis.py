@@ -17,7 +17,7 @@ from runtime.doctor.kept import BundleFound, CacheFound, find_bundle, find_cache
 from runtime.doctor.libraries import Library, OnnxRuntime, find_libraries, find_onnxruntime, library_warnings
 from runtime.doctor.line import FAILURES, STEPS, Trial, close, draw_line, told, try_executor
 from runtime.executors import EXECUTORS, choose_executor, open_executor
-from runtime.lines import Options
+from runtime.options import Options
 from runtime.restorer import Restorer
 from textsr.device import Device
 

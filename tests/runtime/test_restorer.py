@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime import InputError, LineText, Restorer
+from runtime import Gate, InputError, LineText, Restorer, Split
 from runtime.restorer import open_reader
 from tests.runtime.helpers import KnowingReader, StubExecutor, draw_line, stub_bundle, stub_restorer
 from textsr.batch import NO_READER, NO_TEXT
 
 
 @settings(max_examples=25, deadline=None)
-@given(height=st.integers(1, 90), width=st.integers(1, 300), scale=st.sampled_from([4, 1, 2.5]))
+@given(height=st.integers(2, 90), width=st.integers(1, 60), scale=st.sampled_from([4, 1, 2.5]))
 def test_any_size_comes_back_scaled(height: int, width: int, scale: float) -> None:
     image = np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
-    result = stub_restorer()([image], steps=1, scale=scale)[0]
+    result = stub_restorer()([image], steps=1, scale=scale, gate=Gate.off())[0]
     assert result.applied
     assert result.image.dtype == np.uint8
     assert result.image.shape == (max(1, round(height * scale)), max(1, round(width * scale)), 3)
@@ -94,14 +94,14 @@ def test_texts_replace_the_recogniser() -> None:
 
 def test_what_the_graphs_are_told() -> None:
     restorer = stub_restorer()
-    restorer([draw_line()], [LineText("A龘", (0.5, 0.9), (0.25, 0.75))], steps=1)
+    restorer([draw_line(width=80)], [LineText("A龘", (0.5, 0.9), (0.25, 0.75))], steps=1)
     assert isinstance(restorer.executor, StubExecutor)
     inputs = next(inputs for graph, inputs in restorer.executor.runs if graph == "glyph_canvas")
     alphabet = restorer.bundle.alphabet
     assert inputs["tokens"][0, :2].tolist() == [alphabet.symbols.index("A"), alphabet.padding]
     assert inputs["weights"][0].tolist() == [0.5, 0.0, *[1.0] * 22]
-    share = restorer([draw_line()], steps=1) and 120 * 32 / 24 / 128
-    assert np.allclose(inputs["centres"][0, :2], np.array([0.25, 0.75]) * min(1.0, share), atol=0.01)
+    share = 80 * 32 / 24 / 128
+    assert np.allclose(inputs["centres"][0, :2], np.array([0.25, 0.75]) * share, atol=0.01)
 
 
 def test_bad_texts_are_that_pictures_problem() -> None:
@@ -114,7 +114,7 @@ def test_bad_texts_are_that_pictures_problem() -> None:
 def test_without_recogniser_or_reading_that_is_said() -> None:
     assert stub_restorer()([draw_line()], steps=1)[0].reason == NO_READER
     assert stub_restorer(KnowingReader(""))([draw_line()], steps=1)[0].reason == NO_TEXT
-    long = stub_restorer(KnowingReader("x" * 30))([draw_line()], steps=1)[0]
+    long = stub_restorer(KnowingReader("x" * 30))([draw_line()], steps=1, split=Split(enabled=False))[0]
     assert "30 characters" in long.reason
     assert long.applied
 
@@ -128,7 +128,7 @@ def test_a_missing_recogniser_is_logged(monkeypatch: pytest.MonkeyPatch, caplog:
 
 
 def test_sampled_text_is_what_the_result_says() -> None:
-    result = stub_restorer(KnowingReader())([draw_line()], steps=2, text_sampler="categorical")[0]
+    result = stub_restorer(KnowingReader())([draw_line(width=90)], steps=2, text_sampler="categorical")[0]
     assert result.text == stub_bundle().alphabet.decode(result.tokens)
     assert result.text != "Hello 42"
 
@@ -163,7 +163,7 @@ def test_one_picture_is_no_list() -> None:
 def test_a_large_picture_needs_no_huge_arrays() -> None:
     image = np.full((300, 3000, 3), 90, np.uint8)
     tracemalloc.start()
-    result = stub_restorer()([image], steps=1)[0]
+    result = stub_restorer()([image], steps=1, gate=Gate.off())[0]
     assert result.image.shape == (1200, 12000, 3)
     assert tracemalloc.get_traced_memory()[1] < 3 * result.image.nbytes
     tracemalloc.stop()
@@ -175,7 +175,7 @@ def test_texts_of_another_length() -> None:
 
 
 def test_the_report_of_a_result() -> None:
-    result = stub_restorer(KnowingReader())([draw_line()], steps=4, seed=7)[0]
+    result = stub_restorer(KnowingReader())([draw_line(width=90)], steps=4, seed=7)[0]
     assert (result.executor, result.reader, result.seed, result.steps) == ("stub", "knowing", 7, 4)
     assert set(result.timings) == {"read", "restore", "finish"}
     assert len(result.tokens) == 24

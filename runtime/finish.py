@@ -1,0 +1,151 @@
+"""From what the network gave to the result: pieces blended, cut to the crop's shape, stood up again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.gate import NOT_FINITE, Refusal
+from runtime.judging import Candidate
+from runtime.lines import Line, Piece
+from runtime.options import Options
+from runtime.orientation import sureness
+from runtime.result import Result, ResultPiece, enlarged
+from runtime.stitch import blended
+from textsr.fit import resample_uint8, to_uint8, unfit_line, unfit_window
+from textsr.loop import LoopOutput
+
+if TYPE_CHECKING:
+    from runtime.call import Tools
+
+
+@dataclass
+class Restored:
+    """What came out for a line's pieces so far: pictures (H, W, 3) float32 in [-1, 1] and tokens."""
+
+    line: Line
+    parts: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    tokens: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    seconds: float = 0.0
+    executor: str = ""
+
+    def add(self, piece: Piece, output: LoopOutput, place: int, seconds: float) -> None:
+        """Takes a piece's part of a batch's output."""
+        self.parts[piece.number] = np.ascontiguousarray(output.image[place].transpose(1, 2, 0))
+        self.tokens[piece.number] = tuple(int(token) for token in output.tokens[place])
+        self.seconds += seconds
+        self.executor = output.executor
+
+    @property
+    def whole(self) -> bool:
+        """Whether all pieces are there."""
+        return len(self.parts) == len(self.line.pieces)
+
+    @property
+    def finite(self) -> bool:
+        """Whether all their numbers are."""
+        return all(bool(np.isfinite(part).all()) for part in self.parts.values())
+
+    def picture(self, options: Options) -> NDArray[np.uint8]:
+        """The restored line, upright, at the scale that `runtime.orientation.Laid.back` wants."""
+        line, pieces = self.line, self.line.pieces
+        scale = line.laid.restored_scale or options.scale
+        if len(pieces) == 1:
+            return unfit_line(self.parts[0], pieces[0].fitted, scale)
+        shown = [unfit_window(self.parts[piece.number], piece.fitted) for piece in pieces]
+        rows = pieces[0].fitted.lq.shape[0]
+        whole = blended(shown, [piece.window for piece in pieces], options.split.blend * rows)
+        height, width = (max(1, round(side * scale)) for side in line.laid.image.shape[:2])
+        return resample_uint8(whole, height, width, to_uint8)
+
+    def candidate(self, result: Result, options: Options) -> Candidate:
+        """The line as a guard sees it."""
+        line = self.line
+        as_is = line.laid.image is line.image
+        restored = result.image if as_is else self.picture(options)
+        return Candidate(line.place, line.laid.image, restored, line.reading, line.reader, result.text)
+
+
+def finish(done: Restored, tools: Tools, options: Options) -> Result:
+    """The result of a line whose pieces are all there."""
+    begin = time.perf_counter()
+    line, executor = done.line, done.executor or tools.executor.name
+    if done.finite:
+        picture = line.laid.back(done.picture(options), options.scale)
+        reason, cause = line.remark(tools.preset), ""
+    else:
+        picture = enlarged(line.image, options.scale)
+        reason, cause = f"the network's output on {executor} is not finite", NOT_FINITE
+    texts = _texts(done, tools, options)
+    return Result(
+        image=picture,
+        applied=not cause,
+        reason=reason,
+        cause=cause,
+        timings={"read": line.seconds, "restore": done.seconds, "finish": time.perf_counter() - begin},
+        executor=executor,
+        tokens=tuple(token for number in sorted(done.tokens) for token in done.tokens[number]),
+        steps=options.steps or tools.preset.schedule.steps,
+        pieces=_pieces(line, texts),
+        **_told(line, options, "".join(texts) if options.text_sampler == "categorical" else None),
+    )
+
+
+def untouched(line: Line, refusal: Refusal, options: Options) -> Result:
+    """The result of a line that is left as it came, enlarged."""
+    cause, reason = refusal
+    timings = {"read": line.seconds, "restore": 0.0, "finish": 0.0}
+    picture = enlarged(line.image, options.scale)
+    return Result(picture, reason=reason, cause=cause, timings=timings, **_told(line, options, None))
+
+
+def _told(line: Line, options: Options, text: str | None) -> dict[str, Any]:
+    """What a result says of the line's reading and of how it was laid down; ``text`` instead of the reading's."""
+    reading = line.reading
+    return {
+        "text": text if text is not None else reading.text if reading else "",
+        "confidence": sureness(reading) if reading else 0.0,
+        "confidences": reading.confidences if reading else (),
+        "centres": line.laid.centres(reading) if reading else (),
+        "reader": line.reader,
+        "seed": options.seed,
+        "turned": line.laid.turned,
+        "stacked": bool(line.laid.cells),
+    }
+
+
+def _pieces(line: Line, texts: Sequence[str]) -> tuple[ResultPiece, ...]:
+    share = line.laid.image.shape[1] / line.columns
+    made = []
+    for piece, text in zip(line.pieces, texts, strict=True):
+        at = piece.window
+        left, right, first, last = (round(side * share) for side in (at.left, at.right, at.core_left, at.core_right))
+        made.append(ResultPiece(left, right, first, last, text))
+    return tuple(made)
+
+
+def _texts(done: Restored, tools: Tools, options: Options) -> list[str]:
+    """Each piece's own characters: as read or given, or what the text diffusion made of them where that ran."""
+    pieces = done.line.pieces
+    if options.text_sampler != "categorical":
+        return [piece.reading.text[piece.own.start : piece.own.stop] if piece.reading else "" for piece in pieces]
+    texts: list[str] = []
+    for piece in pieces:
+        tokens = done.tokens[piece.number]
+        if piece.reading and piece.reading.text:  # what was inserted behind the last character is the last piece's
+            tokens = tokens[piece.own.start :] if piece is pieces[-1] else tokens[piece.own.start : piece.own.stop]
+            texts.append(tools.alphabet.decode(tokens))
+        else:
+            texts.append(_without_overlap(texts[-1] if texts else "", tools.alphabet.decode(tokens)))
+    return texts
+
+
+def _without_overlap(before: str, text: str) -> str:
+    """``text`` without the beginning that it shares with the end of ``before``: there pieces overlap."""
+    longest = next((count for count in range(min(len(before), len(text)), 0, -1) if before.endswith(text[:count])), 0)
+    return text[longest:]

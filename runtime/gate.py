@@ -1,0 +1,64 @@
+"""Which lines are left alone: those that restoring cannot help, and those that need no help."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.options import Gate
+from textsr.config import SCALE, Preset
+from textsr.fit import resample
+from textsr.reading import LineReading
+
+FLATTEST = 8
+"""Grey levels between the darkest and the lightest place of a picture that shows anything."""
+
+TOO_LOW, SHARP, BLANK, READ_WELL = "too_low", "sharp", "blank", "read_well"
+INPUT, DEADLINE, NOT_FINITE, GUARD = "input", "deadline", "not_finite", "guard"
+"""Causes (`runtime.Result.cause`) why a line was not restored."""
+
+Refusal = tuple[str, str]
+"""Cause and sentence."""
+
+
+def refuse_picture(image: NDArray[np.uint8], gate: Gate, preset: Preset) -> Refusal | None:
+    """Why an upright line (h, w, 3) is left alone for its looks; None where it is not."""
+    if not gate.enabled:
+        return None
+    height = image.shape[0]
+    if int(image.max()) - int(image.min()) < FLATTEST:
+        return BLANK, "nothing to restore: the picture is of one shade"
+    if height < gate.min_height:
+        return TOO_LOW, f"{height} pixels high: below {gate.min_height:g} nothing is left to restore from"
+    if gate.max_detail is not None:
+        found = detail(image, preset)
+        if found > gate.max_detail:
+            return SHARP, (
+                f"{height} pixels high and sharp (detail of {found:.1f} grey levels, at most {gate.max_detail:g} is "
+                "restored): the network would see less than the picture shows"
+            )
+    return None
+
+
+def refuse_reading(reading: LineReading | None, gate: Gate) -> Refusal | None:
+    """Why a line is left alone for how well it was read; None where it is not."""
+    if not gate.enabled or gate.max_confidence is None or reading is None or not reading.text:
+        return None
+    least = min(reading.confidences)
+    if least < gate.max_confidence:
+        return None
+    return READ_WELL, f"read well already: every character at {least:.3f} or more"
+
+
+def detail(image: NDArray[np.uint8], preset: Preset) -> float:
+    """What the network does not see of an upright line: root-mean-square difference (grey levels of 0..255) to the
+    line shrunk to the network's rows and enlarged again; 0 for a line that is not higher."""
+    height, width = image.shape[:2]
+    rows = preset.height // SCALE
+    if height <= rows:
+        return 0.0
+    columns = min(width, 8 * height)  # the middle of a long line tells enough
+    start = (width - columns) // 2
+    light = image[:, start : start + columns].mean(axis=2, keepdims=True, dtype=np.float32)
+    small = resample(light, rows, max(1, round(columns * rows / height)))
+    return float(np.sqrt(np.mean((light - resample(small, height, columns)) ** 2)))
