@@ -66,14 +66,20 @@ class CTRSource:
         return [self._count, status.st_size, status.st_mtime_ns]
 
     def _picture(self, number: int) -> bytes:
-        found = lmdb_files.read(self.folder, self.name(number))
+        found = self._value(number, self.name(number))
         if not found:
             raise BrokenRecord(Drop(self.name(number), Reason.NO_PICTURE, f"no key {self.name(number)}"))
         return found
 
     def _text(self, number: int) -> str:
         key = f"label-{number + 1:09d}"
-        found = lmdb_files.read(self.folder, key)
+        found = self._value(number, key)
         if found is None:
             raise BrokenRecord(Drop(self.name(number), Reason.NO_TEXT, f"no key {key}"))
         return text_of(found, self.name(number))
+
+    def _value(self, number: int, key: str) -> bytes | None:
+        try:
+            return lmdb_files.read(self.folder, key)
+        except InputError as error:  # a damaged page costs its records, not the others
+            raise BrokenRecord(Drop(self.name(number), Reason.BAD_PICTURE, str(error))) from error

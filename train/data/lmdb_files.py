@@ -31,7 +31,13 @@ def read(folder: Path, key: str) -> bytes | None:
 def _environment(folder: Path) -> lmdb.Environment:
     name = os.path.realpath(folder)
     if name not in _OPEN:
-        _OPEN[name] = lmdb.open(name, readonly=True, lock=False, readahead=False, max_spare_txns=4)
+        opened = lmdb.open(name, readonly=True, lock=False, readahead=False, max_spare_txns=4)
+        whole = (opened.info()["last_pgno"] + 1) * opened.stat()["psize"]
+        there = os.path.getsize(os.path.join(name, "data.mdb"))
+        if there < whole:  # a page that is not there would end the process, without an exception
+            opened.close()
+            raise InputError(f"{folder}: data.mdb is cut short: {there} of {whole} bytes; fetch it again")
+        _OPEN[name] = opened
     return _OPEN[name]
 
 

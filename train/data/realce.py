@@ -109,7 +109,11 @@ class RealCESource:
         if labels is None:
             drop = Drop(picture.name, Reason.NO_TEXT, f"no label file {picture.stem}.txt")
             return [Mark(picture.name, picture, drop=drop)]
-        rows = labels.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        try:
+            rows = labels.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+        except OSError as error:
+            drop = Drop(picture.name, Reason.NO_TEXT, f"{labels.name} cannot be read: {error.strerror}")
+            return [Mark(picture.name, picture, drop=drop)]
         return [
             _mark(f"{picture.name}#{number}", picture, row.rstrip(b"\r"))
             for number, row in enumerate(rows, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -111,6 +112,36 @@ def test_a_folder_that_is_no_such_lmdb_is_refused(tmp_path: Path) -> None:
     (tmp_path / "junk" / "data.mdb").write_bytes(b"no database" * 1000)
     with pytest.raises(InputError, match="cannot be read"):
         open_data(str(tmp_path / "junk"))
+
+
+def test_a_file_that_is_cut_short_is_refused_before_it_ends_the_process(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 200, 3)).astype(np.uint8)
+    folder = write_lmdb(tmp_path / "ctr", ctr_values([(encoded(noise), b"text") for _ in range(20)]))
+    file = folder / "data.mdb"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"data\.mdb is cut short: \d+ of \d+ bytes"):
+        open_data(str(folder))
+
+
+def test_forks_while_a_thread_reads(tmp_path: Path) -> None:
+    dataset = open_data(str(write_ctr(tmp_path / "ctr", 6)))
+    read, stop = [0], threading.Event()
+
+    def keep_reading() -> None:
+        while not stop.is_set():
+            dataset[read[0] % 6]
+            read[0] += 1
+
+    thread = threading.Thread(target=keep_reading)
+    thread.start()
+    try:
+        for _ in range(3):
+            with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
+                assert [line.text for line in pool.map(sound, [dataset] * 2, (1, 2))] == ["文字1", "文字2"]
+    finally:
+        stop.set()
+        thread.join()
+    assert read[0] > 0
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
