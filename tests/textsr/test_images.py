@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.runtime.helpers import draw_line
 from textsr.errors import InputError
-from textsr.images import atomic, load_image, save_png
+from textsr.images import atomic, decode_image, image_size, load_image, save_png
 
 RAMP = np.arange(0, 240, dtype=np.uint8).reshape(10, 24)
 
@@ -80,6 +80,31 @@ def test_exif_rotation(tmp_path: Path, orientation: int, turns: int) -> None:
     line = draw_line()
     Image.fromarray(line).save(tmp_path / "turned.png", exif=exif)
     assert (load_image(tmp_path / "turned.png") == np.rot90(line, turns)).all()
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tiff", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_bytes_and_size_agree_with_the_file(tmp_path: Path, suffix: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"turned.{suffix}"
+    Image.fromarray(draw_line()).save(path, exif=exif)
+    loaded = load_image(path)
+    np.testing.assert_array_equal(decode_image(path.read_bytes()), loaded)
+    assert image_size(path) == image_size(path.read_bytes()) == loaded.shape[:2]
+
+
+def test_the_size_of_no_picture_is_an_error(tmp_path: Path) -> None:
+    for read in (image_size, decode_image):
+        with pytest.raises(InputError, match="is no picture in a known format"):
+            read(b"no picture")
+    with pytest.raises(InputError, match="cannot be read: No such file"):
+        image_size(tmp_path / "absent.png")
+    Image.fromarray(draw_line()).save(tmp_path / "line.jpg")
+    short = (tmp_path / "line.jpg").read_bytes()[:700]
+    assert image_size(short) == draw_line().shape[:2]  # a header is enough
+    with pytest.raises(InputError, match="is damaged or cut short"):
+        decode_image(short)
 
 
 def huge_png(path: Path, width: int = 100_000, height: int = 100_000) -> Path:
