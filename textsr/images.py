@@ -92,8 +92,9 @@ def image_size(source: Path | bytes) -> tuple[int, int]:
         _damage_told(),
         Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as picture,
     ):
-        # Asked for EXIF, Pillow would decode a PNG that has none.
-        tags = picture.getexif() if picture.format != "PNG" or "exif" in picture.info else {}
+        # Asked for EXIF, Pillow would decode a PNG that has none; the size of a TIFF is the turned one already.
+        asked = picture.format != "TIFF" and (picture.format != "PNG" or "exif" in picture.info)
+        tags = picture.getexif() if asked else {}
         turned = tags.get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
         width, height = picture.size
         return (width, height) if turned else (height, width)
