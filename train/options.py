@@ -32,6 +32,7 @@ checkpoint for export.build), curves.png, curves.jsonl, samples_*.png and what -
                 batch among N processes; --accumulate K takes it in K parts. It resumes bit for bit.
   autoencoder   the VQGAN on crops of rendered lines, for --minutes
   diffusion     UNet, MoM and TDM on latents of rendered lines, for --minutes: a tenth of the work a step
+  distil        the same networks taught to reach in 4 steps and in 1 what those of --checkpoint reach in all
 
 On a CPU, malloc's habit of giving memory back costs half the time: set MALLOC_MMAP_MAX_=0,
 MALLOC_TRIM_THRESHOLD_=100000000000 and MALLOC_TOP_PAD_=268435456 in the environment.
@@ -57,6 +58,7 @@ class Defaults:
 DEFAULTS = {
     "autoencoder": Defaults(16, 1.5e-3),
     "diffusion": Defaults(8, 4e-4),
+    "distil": Defaults(8, 1e-4),
     "paper": Defaults(64, 1e-5, save_minutes=30.0, ema_decay=0.999, warmup_steps=0, clip=0.0),
 }
 POOLED = ("pool", "val_pool", "lines", "own_estimates")

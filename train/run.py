@@ -6,7 +6,7 @@ import argparse
 import logging
 import random
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from textsr.errors import InputError, TextSRError
 from textsr.graphs import Model
 from train.autoencoder import AutoencoderStage
 from train.diffusion import DiffusionStage
+from train.distil import DistilStage
 from train.distributed import Group, open_group
 from train.harness import RunConfig, Stage, TrainConfig, Trainer
 from train.options import config, parser
@@ -72,7 +73,12 @@ def new_stage(cfg: RunConfig, model: Model, group: Group, metadata: Mapping[str,
     assert isinstance(cfg, TrainConfig)
     if group.world > 1:
         raise InputError(f"--stage {cfg.stage} trains in one process: start it with python -m train.run")
-    return (AutoencoderStage if cfg.stage == "autoencoder" else DiffusionStage)(model, cfg, group.device)
+    pooled: dict[str, Callable[..., Stage]] = {
+        "autoencoder": AutoencoderStage,
+        "diffusion": DiffusionStage,
+        "distil": DistilStage,
+    }
+    return pooled[cfg.stage](model, cfg, group.device)
 
 
 def train(given: argparse.Namespace, group: Group) -> None:

@@ -10,15 +10,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 pytest.importorskip("rapidocr", reason="the recogniser's weights come with it")
 pytest.importorskip("stlpips_pytorch", reason="the weights of the perceptual loss come with it")
 
 from tests.train.small import config, write_pools
+from textsr.checkpoint import save_model
 from textsr.config import COMPACT, TINY
 from textsr.errors import InputError
 from textsr.graphs import Model
 from textsr.schedule import ResidualShiftSchedule
+from train import run
 from train.decoded import part
 from train.diffusion import Corrupted
 from train.distil import DistilStage, deterministic, endpoints, starts, taught_steps
@@ -151,3 +154,16 @@ def test_a_resumed_run_needs_its_teacher(tmp_path: Path) -> None:
     cfg = config(tmp_path, stage="distil", resume=tmp_path)
     with pytest.raises(InputError, match="needs its teacher: give --checkpoint"):
         DistilStage(Model(TINY), cfg, torch.device("cpu"))
+
+
+@pytest.mark.slow
+def test_the_command_trains_it(tmp_path: Path) -> None:
+    write_pools(tmp_path)
+    save_model(Model(TINY), tmp_path / "W.safetensors")
+    given = ["--stage", "distil", "--preset", "tiny", "--device", "cpu", "--steps", "2", "--batch-size", "2"]
+    places = ["--pool", str(tmp_path / "pool"), "--val-pool", str(tmp_path / "val"), "--out", str(tmp_path / "out")]
+    assert run.main([*given, *places, "--checkpoint", str(tmp_path / "W.safetensors")]) == 0
+    trained, before = (load_file(p) for p in (tmp_path / "out" / "model.safetensors", tmp_path / "W.safetensors"))
+    changed = {name.split(".")[0] for name, tensor in trained.items() if not torch.equal(tensor, before[name])}
+    assert changed <= {"unet", "mom", "tdm"}
+    assert "unet" in changed
