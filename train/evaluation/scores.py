@@ -51,6 +51,10 @@ class Restored(Protocol):
     def reason(self) -> str:
         """Why it was not restored."""
 
+    @property
+    def steps(self) -> int:
+        """Of the diffusion."""
+
 
 Restore = Callable[[Sequence[NDArray[np.uint8]], int], Sequence[Restored]]
 """From pictures (h, w, 3) uint8 and a scale to as many outcomes, in order."""
@@ -117,6 +121,7 @@ class Outcome:
 
     pictures: Path
     scores: list[Score] = field(default_factory=list)
+    steps: set[int] = field(default_factory=set)
     features: dict[tuple[str, str], list[Vector]] = field(default_factory=lambda: defaultdict(list))
 
     def picture(self, setting: str, index: int, method: str) -> Path:
@@ -148,6 +153,8 @@ class Evaluation:
     def _line(self, setting: Setting, line: EvalLine, result: Restored) -> None:
         if not result.applied:
             log.warning("%s, line %s was not restored: %s", setting.name, line.name, result.reason)
+        else:
+            self.outcome.steps.add(result.steps)
         images = {BASE: enlarge(line.lr, setting.scale), OURS: result.image, TRUTH: line.hr}
         for method, image in images.items():
             reading, features = self._truth(line) if method == TRUTH else self._see(image)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,15 @@ from train.data import Dataset, open_data, records
 from train.evaluation.judge import DEFAULT, Judge, TransOCRJudge, open_judge
 from train.evaluation.lines import Setting, Source, prepare
 from train.evaluation.report import Content
-from train.evaluation.scores import BASE, Evaluation, Meter, Restored
+from train.evaluation.scores import BASE, Evaluation, Meter, Outcome, Restored
 from train.evaluation.summary import ALL, compare, headings, rows, table
 from train.metrics import NORMALISATION, Interval
 
-PACKAGES = ("torchmetrics", "RapidFuzz", "stlpips-pytorch", "torch", "onnxruntime")
+PACKAGES = ("torchmetrics", "RapidFuzz", "stlpips-pytorch", "torch", "onnxruntime", "onnxruntime-gpu")
 """Whose versions the figures depend on."""
+
+NAMED = 5
+"""Records left out that the notes name; ``evaluation.json`` names them all."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Session:
         if not done:
             raise InputError(f"{self.data.source}: no line fits --scales {self.given.scales}")
         outcome, metrics = evaluation.outcome, self.given.metrics
-        notes = self.notes(done)
+        notes = self.notes(done, outcome)
         if empty:
             notes.append(
                 f"no line for {', '.join(setting.name for setting in empty)}: the real pairs are of another scale"
@@ -100,16 +104,15 @@ class Session:
         perceptual = self.meter.perceptual.name if self.meter.perceptual else None
         return headings(perceptual, self.meter.features.name if self.meter.features else None)
 
-    def notes(self, settings: Sequence[Setting]) -> list[str]:
-        """What a reader must know to judge or repeat the figures."""
+    def notes(self, settings: Sequence[Setting], outcome: Outcome) -> list[str]:
+        """What a reader must know to judge or repeat the figures; the first three lead the report."""
         given, bundle = self.given, self.restorer.bundle
-        steps = given.steps or self.restorer.preset.schedule.steps
+        steps = ", ".join(str(count) for count in sorted(outcome.steps))
         weights = next((digest for name, digest in bundle.files.items() if name.endswith(".safetensors")), "")
         found = [
             f"bundle {given.bundle}, preset {bundle.preset.name}, weights SHA-256 {weights[:16]}, {steps} steps, seed "
             f"{given.seed}, {self.restorer.executor.name}",
-            f"data: {self.data.source}, split {given.split}; {self.data.report.summary()}; "
-            + ", ".join(f"{setting.name}: the first {self.lines(setting)}" for setting in settings),
+            self._data(settings),
         ]
         if self.judge is None:
             found.append("ACC and NED were not asked for")
@@ -117,9 +120,19 @@ class Session:
             apart = ", never used in training or restoring" if given.judge == DEFAULT else ""
             found.append(f"ACC, NED: judge {self.judge.name}{apart}; {NORMALISATION}")
         found += self._measures()
-        found.append("means with 95% bootstrap intervals over lines (2,000 draws); differences are paired by line")
+        found.append(
+            "means with 95% bootstrap intervals over lines (2,000 draws); differences are paired by line; a Frechet "
+            "distance has no interval, lines drawn twice would bias it"
+        )
         found += _settings_notes(settings)
-        return [*found, "versions: " + ", ".join(f"{name} {version(name)}" for name in PACKAGES)]
+        return [*found, f"versions: {_versions()}"]
+
+    def _data(self, settings: Sequence[Setting]) -> str:
+        report = self.data.report
+        parts = [f"data: split {self.given.split}", *(line.strip() for line in report.summary().splitlines())]
+        if report.drops:
+            parts.append(f"left out among others: {', '.join(drop.name for drop in report.drops[:NAMED])}")
+        return "; ".join([*parts, *(f"{setting.name}: the first {self.lines(setting)}" for setting in settings)])
 
     def _measures(self) -> list[str]:
         found = []
@@ -159,6 +172,7 @@ class Session:
         return {
             "notes": content.notes, "names": content.names, "base": BASE, "whole": ALL, "summary": summary,
             "comparisons": comparisons, "lines": [asdict(score) for score in content.outcome.scores],
+            "left_out": [asdict(drop) for drop in self.data.report.drops],
         }  # fmt: skip
 
 
@@ -175,6 +189,15 @@ def _settings_notes(settings: Sequence[Setting]) -> list[str]:
             "restored at its size. The network's input has a quarter of HR's rows: it holds no more than factor 4"
         )
     return found
+
+
+def _versions() -> str:
+    """Of the packages that are installed: a GPU's ONNX Runtime goes by another name."""
+    found = []
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found.append(f"{name} {version(name)}")
+    return ", ".join(found)
 
 
 def _numbers(interval: Interval) -> dict[str, float | None]:

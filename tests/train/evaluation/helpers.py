@@ -36,6 +36,7 @@ class Restoration:
     confidence: float = 0.5
     applied: bool = True
     reason: str = ""
+    steps: int = 3
 
 
 def brightness_judge(image: NDArray[np.uint8]) -> str:

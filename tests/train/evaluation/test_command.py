@@ -127,13 +127,18 @@ def test_real_pairs_of_one_scale(tmp_path: Path, product: Product) -> None:
             image = Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
             image.save(folder / name / f"{index}.png")
     rows = [f"hr/{index}.png\tlr/{index}.png\tword {index}" for index in range(2)]
+    (folder / "hr" / "2.png").write_bytes(b"no picture")
+    rows.append("hr/2.png\tlr/1.png\tbroken")
     (folder / "lines.tsv").write_text("\n".join(["hr\tlr\ttext", *rows]) + "\n", encoding="utf-8")
     out = tmp_path / "out"
     given = ["--data", f"pairs:{folder}/lines.tsv", "--metrics", "psnr", "--factors", "none", "--out", str(out)]
     assert evaluate.main([*given, "--threads", "1"]) == 0
     data = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
     assert set(data["summary"]) == {"x4"}
+    assert data["summary"]["x4"]["all"]["restored"]["lines"] == 2
     assert any("no line for x2" in note for note in data["notes"])
+    assert any("hr/2.png" in note and "1 left out" in note for note in data["notes"])
+    assert [drop["name"] for drop in data["left_out"]] == ["hr/2.png"]
     assert evaluate.main([*given, "--threads", "1", "--scales", "2"]) == 1
 
 
