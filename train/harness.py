@@ -46,6 +46,12 @@ log = logging.getLogger(__name__)
 
 Module = TypeVar("Module", bound=nn.Module)
 
+FREE = {
+    "device", "out", "minutes", "steps", "resume", "checkpoint", "accumulate", "threads", "save_minutes", "tensorboard",
+    "workers", "recompute", "validate", "val_data", "val_pool",
+}  # fmt: skip
+"""Options that may change from one part of a run to the next; another one changes what is trained."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
@@ -329,6 +335,10 @@ class Trainer:
         left_out = tuple(options.get("without", ()))
         if left_out != cfg.without:
             raise InputError(f"--resume {folder}: a run without {left_out}, not without {cfg.without}")
+        now = json.loads(json.dumps(cfg.told()))
+        for name in sorted(now.keys() & options.keys() - FREE):
+            if now[name] != options[name]:
+                log.warning("%s: %s is %s now and was %s before", folder, name, now[name], options[name])
         step = step_of(folder / "raw.safetensors")
         if step not in (None, state["progress"]["step"]):
             raise InputError(

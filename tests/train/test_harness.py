@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import logging
+import random
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from tests.train.small import config
 from textsr.errors import InputError
-from train.harness import Averages, TrainConfig, Trainer, learning_rate, pick_device, plot_curves, replacing
+from train.curves import Averages, Board, plot_curves
+from train.distributed import pick_device
+from train.harness import TrainConfig, Trainer, learning_rate
+from train.runfolder import replacing
 
 
 class Line(nn.Module):
@@ -61,7 +71,7 @@ class Fit:
         return loss, figures | ({"fourth": 4.0 * self.steps} if self.steps % 4 == 0 else {})
 
     def samples(self, model: nn.Module, path: Path) -> dict[str, float]:
-        path.write_bytes(b"picture")
+        Image.new("RGB", (4, 4)).save(path)
         return {"psnr": 20.0}
 
     def save(self, model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
@@ -172,6 +182,104 @@ def test_resume_without_averages_says_so(tmp_path: Path, run_folder: Path, caplo
     with caplog.at_level(logging.WARNING, "train.harness"):
         Trainer(Fit(), config(tmp_path, resume=tmp_path / "out"))
     assert "no ema.safetensors" in caplog.text
+
+
+def test_resume_of_an_older_run_says_what_it_lacks(
+    tmp_path: Path, run_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(run_folder, tmp_path / "out")
+    (tmp_path / "out" / "random.pt").unlink()
+    weights = load_file(tmp_path / "out" / "raw.safetensors")
+    save_file(weights, tmp_path / "out" / "raw.safetensors")  # without the step in its metadata
+    state = json.loads((tmp_path / "out" / "state.json").read_text(encoding="utf-8"))
+    state["options"] = {name: state["options"][name] for name in ("stage", "preset", "batch_size", "learning_rate")}
+    (tmp_path / "out" / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    with caplog.at_level(logging.WARNING, "train.harness"):
+        trainer = Trainer(Fit(), config(tmp_path, resume=tmp_path / "out", batch_size=8))
+    assert "no random.pt" in caplog.text
+    assert "batch_size is 8 now and was 4 before" in caplog.text
+    assert "learning_rate" not in caplog.text
+    assert trainer.at.step == state["progress"]["step"]
+
+
+def test_a_run_that_ended_while_it_saved_is_not_mixed_up(tmp_path: Path, run_folder: Path) -> None:
+    shutil.copytree(run_folder, tmp_path / "out")
+    weights = load_file(tmp_path / "out" / "raw.safetensors")
+    save_file(weights, tmp_path / "out" / "raw.safetensors", {"step": "1"})
+    with pytest.raises(InputError, match=r"weights of step 1 beside .* --checkpoint"):
+        Trainer(Fit(), config(tmp_path, resume=tmp_path / "out"))
+
+
+def test_generators_go_on_where_they_were(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    np.random.seed(3)
+    random.seed(3)
+    trained(tmp_path, minutes=None, steps=2)
+    expected = torch.rand(3), np.random.random(3), random.random()
+    torch.manual_seed(4)
+    np.random.seed(4)
+    random.seed(4)
+    Trainer(Fit(), config(tmp_path, resume=tmp_path / "out"))
+    assert torch.equal(torch.rand(3), expected[0])
+    np.testing.assert_array_equal(np.random.random(3), expected[1])
+    assert random.random() == expected[2]
+
+
+def test_a_budget_of_steps(tmp_path: Path) -> None:
+    stage, trainer = trained(tmp_path, minutes=None, steps=3)
+    assert trainer.at.step == stage.steps == 3
+    assert stage.progress == [0, pytest.approx(1 / 3), pytest.approx(2 / 3)]
+    stage, trainer = trained(tmp_path, minutes=60, steps=5, resume=tmp_path / "out")  # the first that is spent ends it
+    assert (trainer.at.step, stage.steps) == (5, 2)
+
+
+def test_a_constant_rate_and_gradients_of_any_norm(tmp_path: Path) -> None:
+    options = {
+        "minutes": None,
+        "steps": 4,
+        "schedule": "constant",
+        "warmup_steps": 2,
+        "learning_rate": 0.5,
+        "clip": 0.0,
+    }
+    stage, trainer = trained(tmp_path, **options)
+    assert trainer.optimizer.param_groups[0]["lr"] == 0.5
+    assert rows(tmp_path / "out")[-1]["lr"] == pytest.approx((0.25 + 3 * 0.5) / 4)
+    gradient = torch.cat([p.grad.flatten() for p in stage.line.parameters() if p.grad is not None])
+    figures = trainer._step([torch.full((4, 1), 100.0)])
+    after = torch.cat([p.grad.flatten() for p in stage.line.parameters() if p.grad is not None])
+    assert not torch.equal(gradient, after)
+    assert figures["grad_norm"] == pytest.approx(float(after.norm()))
+    assert figures["grad_norm"] > 1
+
+
+def test_accumulation_is_the_mean_of_its_parts(tmp_path: Path) -> None:
+    parts = [torch.rand(4, 1, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)]
+    gradients = []
+    for batches in ([torch.cat(parts)], parts):
+        stage = Fit()
+        figures = Trainer(stage, config(tmp_path, precision="fp32", clip=0.0))._step(batches)
+        gradients.append(torch.cat([p.grad.flatten() for p in stage.line.parameters() if p.grad is not None]))
+        assert figures["loss"] == figures["error"]
+    torch.testing.assert_close(*gradients)
+
+
+def test_events_for_tensorboard(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="comes with the extra [train]")
+    trained(tmp_path, minutes=None, steps=2, tensorboard=True)
+    reader: Any = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
+    events = reader.EventAccumulator(str(tmp_path / "out" / "tensorboard"))
+    events.Reload()
+    assert {"loss", "error", "grad_norm", "lr", "val_psnr"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("loss")] == [2]
+    assert events.Scalars("val_psnr")[0].value == 20.0
+
+
+def test_a_missing_tensorboard_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    Board(None).figures({"a": 1.0}, 1)
+    with pytest.raises(InputError, match="--no-tensorboard"):
+        Board(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")

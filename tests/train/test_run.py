@@ -69,6 +69,20 @@ def test_resume_of_a_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "not of ('diffusion', 'tiny')" in capsys.readouterr().err
 
 
+def test_options_of_another_stage_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    places = ["--out", str(tmp_path), "--preset", "tiny", "--checkpoint", str(tmp_path)]
+    for given, message in (
+        (["--stage", "diffusion", "--minutes", "1", "--ocr", "ppocr"], "--ocr: not an option of --stage diffusion"),
+        (["--lines", "5"], "--lines: not an option of --stage paper"),
+        (["--stage", "autoencoder"], "give --minutes or --steps"),
+        (["--steps", "0"], "positive number of steps"),
+        (["--accumulate", "0", "--data", "x"], "--accumulate is at least 1"),
+        ([], "--stage paper needs --data"),
+    ):
+        assert run.main([*places, *given]) == 1
+        assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
