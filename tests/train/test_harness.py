@@ -234,7 +234,7 @@ def test_a_budget_of_steps(tmp_path: Path) -> None:
 
 
 def test_a_constant_rate_and_gradients_of_any_norm(tmp_path: Path) -> None:
-    options = {
+    options: dict[str, Any] = {
         "minutes": None,
         "steps": 4,
         "schedule": "constant",
