@@ -58,7 +58,7 @@ class PerceptualFeatures:
 
     def __call__(self, image: NDArray[np.uint8]) -> Vector:
         """(256,) of a picture (H,W,3) uint8 of at least 32 x 32 pixels."""
-        x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 127.5 - 1
+        x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 127.5 - 1
         with torch.inference_mode():
             x = (x - self._network.get_buffer("shift")) / self._network.get_buffer("scale")
             for stage in self._network.stages:
@@ -98,7 +98,7 @@ class InceptionFeatures:
     def __call__(self, image: NDArray[np.uint8]) -> Vector:
         """(2048,) of a picture (H,W,3) uint8."""
         with torch.inference_mode():
-            found = self._network(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None])
+            found = self._network(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None])
         return np.asarray(found[0].double())
 
 
