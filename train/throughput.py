@@ -71,11 +71,18 @@ class Rate:
 def rate(
     make: Iterator[int],
     seconds: float,
+    warm: float = 0.0,
     clock: Callable[[], float] = time.perf_counter,
     cpu: Callable[[], float] = time.process_time,
 ) -> Rate:
-    """The rate of ``make``, which does work and says for how many samples; the first time does not count."""
+    """The rate of ``make``, which does work and says for how many samples, over ``seconds``.
+
+    The first time does not count, nor what follows in its ``warm`` seconds: fonts are read and files cached then.
+    """
+    begun = clock()
     next(make)
+    while clock() - begun < warm:
+        next(make)
     begun, worked, done = clock(), cpu(), 0
     while True:
         done += next(make)
@@ -105,13 +112,13 @@ class _Pixels(TorchDataset[Tensor]):
 
 def reading(data: Dataset, seconds: float, workers: int, batch: int) -> Reading:
     """Measures a data set."""
-    alone = rate((len(sound(data, place).image[:1]) for place in shuffled(len(data))), seconds)
+    alone = rate((len(sound(data, place).image[:1]) for place in shuffled(len(data))), seconds, seconds)
     if workers < 2:
         return Reading(data.source, alone.by_clock, alone.by_cpu, 1, None)
     loader = DataLoader(
         _Pixels(data), batch, sampler=itertools.islice(shuffled(len(data)), 10**9), num_workers=workers, drop_last=True
     )
-    together = rate((len(part) for part in loader), seconds).by_clock
+    together = rate((len(part) for part in loader), seconds, seconds).by_clock
     return Reading(data.source, alone.by_clock, alone.by_cpu, workers, together)
 
 

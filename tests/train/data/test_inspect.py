@@ -74,7 +74,8 @@ def test_places_are_spread_over_the_whole() -> None:
 def test_rate_leaves_out_the_first_and_counts_samples() -> None:
     ticks = itertools.count(10.0, 0.5)
     busy = itertools.count(3.0, 0.25)
-    found = rate(itertools.repeat(8), 1.0, lambda: next(ticks), lambda: next(busy))
+    made = itertools.chain([10**6] * 3, itertools.repeat(8))
+    found = rate(made, 1.0, 1.2, lambda: next(ticks), lambda: next(busy))
     assert (found.by_clock, found.by_cpu) == (16.0, 64.0)
 
 
