@@ -11,9 +11,9 @@ from typing import Any
 from textsr.errors import InputError
 from textsr.images import decode_image, image_size
 from train.data import lmdb_files
-from train.data.dataset import Look
 from train.data.fitting import Raw
 from train.data.records import BrokenRecord, Drop, Reason, text_of
+from train.data.selection import Look
 
 
 class CTRSource:

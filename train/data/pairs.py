@@ -13,9 +13,9 @@ from typing import Any
 
 from textsr.errors import InputError
 from textsr.images import SUFFIXES, image_size, load_image
-from train.data.dataset import Look
 from train.data.fitting import Raw
 from train.data.records import BrokenRecord, Drop, Reason, text_of
+from train.data.selection import Look
 
 TABLE = "lines.tsv"
 PICTURE_COLUMNS = ("hr", "image", "name", "index")

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from textsr.errors import InputError
 from textsr.fit import resample
 from textsr.images import SUFFIXES, image_size, load_image
-from train.data.dataset import Look
 from train.data.fitting import Raw
 from train.data.quads import Rectangle, cut, rectangle
 from train.data.records import BrokenRecord, Drop, Reason, text_of
+from train.data.selection import Look
 
 HIGH = "52mm"
 LOW = {4: "13mm", 2: "26mm"}

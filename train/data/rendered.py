@@ -11,9 +11,9 @@ from PIL import Image
 
 from textsr.config import Preset
 from textsr.errors import InputError
-from train.data.dataset import Look
 from train.data.fitting import Raw
 from train.data.records import BrokenRecord, Drop, Line, Reason
+from train.data.selection import Look
 from train.pool import SPLITS, LinePool, PoolLine, fit_line, line_generator
 from train.render import RenderAssets, RenderSpec, render_line
 from train.render_colour import DEFAULT_PICTURES

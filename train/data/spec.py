@@ -11,11 +11,12 @@ from urllib.parse import parse_qsl
 from textsr.config import COMPACT, Preset
 from textsr.errors import InputError
 from train.data.ctr import CTRSource
-from train.data.dataset import Filters, JoinedDataset, Part, Selection, Source, SourceDataset
+from train.data.dataset import JoinedDataset, SourceDataset
 from train.data.pairs import TABLE, PairsSource
 from train.data.realce import HIGH, RealCESource
 from train.data.records import Dataset
 from train.data.rendered import PoolSource, RenderSource
+from train.data.selection import Filters, Part, Selection, Source
 
 KINDS = ("ctr", "real-ce", "pairs", "pool", "render")
 PARTS = ("train", "test", "all")
