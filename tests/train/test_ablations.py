@@ -18,7 +18,7 @@ from tests.train.small import write_pools
 from textsr.checkpoint import load_model, read_metadata, save_model, stated_ablations, stated_preset
 from textsr.config import ABLATIONS, TINY, ablated
 from textsr.graphs import Model
-from train import ablations
+from train import ablations, run
 from train.ablations import CURRICULUM, FULL, VARIANTS, Plan
 
 FEW = (FULL, CURRICULUM)
@@ -125,3 +125,22 @@ def test_what_cannot_be_used_is_said_in_a_line(
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("train.ablations: ")
     assert message in error
+
+
+def test_the_training_command_leaves_a_part_out(plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--stage", "diffusion", "--preset", "tiny", "--device", "cpu", "--batch-size", "2", "--minutes", "0.001"]
+    given += ["--pool", str(plan.pool), "--val-pool", str(plan.val_pool), "--checkpoint", str(plan.checkpoint)]
+    out = tmp_path / "out"
+    assert run.main([*given, "--out", str(out), "--without", "text", "--without", "progressive-sampling"]) == 0
+    metadata = read_metadata(out / "model.safetensors")
+    assert stated_ablations(metadata) == ("text", "progressive-sampling")
+    assert json.loads(metadata["training"])[-1]["options"]["without"] == ["text", "progressive-sampling"]
+    shape = stated_preset(TINY, metadata)
+    assert shape == ablated(TINY, ["text"])
+    own, start = (
+        load_model(p, s).state_dict() for p, s in ((out / "model.safetensors", shape), (plan.checkpoint, TINY))
+    )
+    assert all(torch.equal(own[key], start[key]) for key in own if key.startswith("vqgan."))
+    assert not any("text_blocks" in key for key in own)
+    assert run.main([*given, "--out", str(out), "--resume", str(out)]) == 1
+    assert "a run without ('text', 'progressive-sampling'), not without ()" in capsys.readouterr().err
