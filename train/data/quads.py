@@ -40,6 +40,9 @@ def rectangle(quad: NDArray[np.float64], picture: tuple[int, int]) -> Rectangle:
     Raises InputError where the corners enclose nothing, cross, or lie outside ``picture`` (height, width) by more than
     half the line's height.
     """
+    outside = f"it lies outside the picture of {picture[1]} x {picture[0]} pixels"
+    if not (np.abs(quad) <= 4 * max(picture)).all():  # not finite, or too far out to reckon with
+        raise InputError(outside)
     points = np.asarray(quad, dtype=np.float32)
     after = np.roll(points, -1, axis=0)
     area = float(np.sum(points[:, 0] * after[:, 1] - after[:, 0] * points[:, 1])) / 2
@@ -55,7 +58,7 @@ def rectangle(quad: NDArray[np.float64], picture: tuple[int, int]) -> Rectangle:
         raise InputError(f"its corners enclose {abs(area):.0f} of {width * height:.0f} pixels: wrong order, or no area")
     limits, slack = np.array([picture[1], picture[0]]), min(width, height) / 2
     if (points < -slack).any() or (points > limits + slack).any():
-        raise InputError(f"it lies outside the picture of {picture[1]} x {picture[0]} pixels")
+        raise InputError(outside)
     return best
 
 

@@ -18,7 +18,7 @@ from train.data.quads import cut, rectangle
 SIZE = (240, 360)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.floats(-179, 179),
     st.floats(60, 150),
