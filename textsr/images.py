@@ -62,10 +62,10 @@ def _damage_told() -> Iterator[None]:
         raise InputError(f"is damaged or cut short: {error}") from error
 
 
-def load_image(path: Path) -> NDArray[np.uint8]:
+def load_image(path: Path, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """The picture as RGB (h, w, 3) uint8: rotated as EXIF says, transparency on white, 16 bits scaled to 8.
 
-    :raises InputError: not there, empty, no picture in a known format, too large, damaged or cut short.
+    :raises InputError: not there, empty, no picture in a known format, over ``max_pixels``, damaged or cut short.
     """
     with _damage_told():
         status = path.stat()
@@ -74,13 +74,13 @@ def load_image(path: Path) -> NDArray[np.uint8]:
         if status.st_size == 0:
             raise InputError("is empty")
         with Image.open(path, formats=FORMATS) as picture:
-            return _decode(picture)
+            return _decode(picture, max_pixels)
 
 
 def decode_image(data: bytes) -> NDArray[np.uint8]:
     """`load_image` for the bytes of a file. Raises InputError in the same cases."""
     with _damage_told(), Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-        return _decode(picture)
+        return _decode(picture, MAX_PIXELS)
 
 
 def image_size(source: Path | bytes) -> tuple[int, int]:
@@ -100,10 +100,10 @@ def image_size(source: Path | bytes) -> tuple[int, int]:
         return (width, height) if turned else (height, width)
 
 
-def _decode(picture: Image.Image) -> NDArray[np.uint8]:
+def _decode(picture: Image.Image, max_pixels: int) -> NDArray[np.uint8]:
     width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise InputError(f"has {width} x {height} pixels, the limit is {MAX_PIXELS}: cut the text line out first")
+    if width * height > max_pixels:
+        raise InputError(f"has {width} x {height} pixels, the limit is {max_pixels}: cut the text line out first")
     if getattr(picture, "n_frames", 1) > 1:
         logger.info("%s: has several pictures, the first is used", getattr(picture, "filename", "image"))
     picture.load()

@@ -30,6 +30,7 @@ LOW = {4: "13mm", 2: "26mm"}
 ILLEGIBLE = "###"
 SHAPE_TOLERANCE = 0.02
 """By how much the two sides' ratios of a low to a high picture may differ."""
+LARGEST = 1 << 26  # pixels of a photograph
 KEPT_PICTURES = 4  # decoded photographs that a process keeps: the lines of one come one after the other
 
 
@@ -198,6 +199,6 @@ def _size(picture: Path, name: str) -> tuple[int, int]:
 @lru_cache(maxsize=KEPT_PICTURES)
 def _photograph(picture: Path, changed: int) -> NDArray[np.uint8]:
     try:
-        return load_image(picture)
+        return load_image(picture, LARGEST)
     except InputError as error:
         raise InputError(f"{picture.parent.name}: {error}") from error

@@ -144,6 +144,15 @@ def test_faulty_rows_and_pictures_are_named(tmp_path: Path) -> None:
     assert cut_short.report.drops[-1].name == "0001.png#1"
 
 
+def test_photographs_may_be_larger_than_lines(tmp_path: Path) -> None:
+    box = turned_box((2500, 1800), 400, 100, 0)
+    for name in ("52mm", "13mm"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (5000, 3600), 90).save(tmp_path / name / "a.png")
+    (tmp_path / "52mm" / "a.txt").write_text(row(box, "text"), encoding="utf-8")
+    assert open_data(f"real-ce:{tmp_path}")[0].text == "text"
+
+
 def test_the_lines_of_a_picture_stay_together(tmp_path: Path) -> None:
     box = turned_box((180, 120), 200, 70, 0)
     for number in range(12):
