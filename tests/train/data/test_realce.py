@@ -144,6 +144,7 @@ def test_faulty_rows_and_pictures_are_named(tmp_path: Path) -> None:
     assert cut_short.report.drops[-1].name == "0001.png#1"
 
 
+@pytest.mark.slow
 def test_photographs_may_be_larger_than_lines(tmp_path: Path) -> None:
     box = turned_box((2500, 1800), 400, 100, 0)
     for name in ("52mm", "13mm"):
