@@ -156,6 +156,7 @@ class Trainer:
         self.curves: list[dict[str, float]] = []
         self.averages = Averages()
         self.history = training_history(cfg.checkpoint)
+        self.data: dict[str, int] = getattr(stage, "records", {})
         if cfg.resume is not None:
             self._resume(cfg.resume)
         self.board = Board(None)
@@ -287,7 +288,7 @@ class Trainer:
             self.curves[-1] |= named
         self.board.figures(named, self.at.step)
         self.board.picture(picture, self.at.step)
-        state = {"progress": asdict(self.at), "validation": figures, "options": self.cfg.told()}
+        state = {"progress": asdict(self.at), "validation": figures, "options": self.cfg.told(), "data": self.data}
         self.stage.save(model, out / "model.safetensors", {"training": json.dumps([*self.history, state])})
         self._write_resume(out, state, chance)
         plot_curves(self.curves, out / "curves.png")
@@ -339,6 +340,8 @@ class Trainer:
         for name in sorted(now.keys() & options.keys() - FREE):
             if now[name] != options[name]:
                 log.warning("%s: %s is %s now and was %s before", folder, name, now[name], options[name])
+        if state.get("data", self.data) != self.data:
+            log.warning("%s: its data were %s and are %s: other samples follow", folder, state["data"], self.data)
         step = step_of(folder / "raw.safetensors")
         if step not in (None, state["progress"]["step"]):
             raise InputError(

@@ -114,6 +114,7 @@ class PaperStage:
         self.losses: PaperLosses = losses.to(self.device)
         self.wrapped = group.wrap(self.losses)
         self.data = self._open(cfg.data, "train")
+        self.records = {self.data.source: len(self.data)}  # what the order of samples hangs on, beside the seed
         self.val = self._open(cfg.val_data, "test") if cfg.val_data else self.data
         count = sum(parameter.numel() for parameter in trained.parameters() if parameter.requires_grad)
         log.info("training %s: %.1fM parameters; %s reads", ", ".join(trained.names), count / 1e6, self.recogniser.name)

@@ -27,7 +27,7 @@ from train.harness import Trainer
 from train.paper import PaperStage, trained_parts
 from train.paper_config import PaperConfig, short
 from train.paper_losses import Noised
-from train.samples import Samples, collate
+from train.samples import Samples, collate, sample_batches
 
 
 @pytest.fixture(scope="module")
@@ -315,6 +315,36 @@ def test_a_resumed_run_goes_on_bit_for_bit(data: Path, tmp_path: Path) -> None:
     metadata = read_metadata(tmp_path / "resumed" / "model.safetensors")
     assert metadata.items() >= METADATA.items()
     assert str(data) not in json.dumps(state)
+
+
+@pytest.mark.usefixtures("quick")
+def test_data_that_changed_are_told(data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stage = paper_stage(data, out=tmp_path / "out", steps=1, batch_size=1)
+    Trainer(stage, stage.cfg).run()
+    fewer = (f"pool:{data / 'pool'}?split=all&limit=5",)
+    again = paper_stage(data, out=tmp_path / "on", resume=tmp_path / "out", batch_size=1, data=fewer)
+    Trainer(again, again.cfg)
+    assert "its data were {'pool:pool + pairs:pairs': 12} and are {'pool:pool': 5}" in caplog.text
+
+
+@pytest.mark.usefixtures("quick")
+def test_recomputing_the_decoder_changes_no_gradient(data: Path) -> None:
+    gradients = []
+    for recompute in (False, True):
+        stage = paper_stage(data, recompute=recompute)
+        stage.losses(stage.noised(numbered(stage, [0], [1])))[0].backward()
+        gradients.append([p.grad for p in stage.model.parameters() if p.grad is not None])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_reading_ahead_changes_no_batch(stage: PaperStage) -> None:
+    ahead = sample_batches(stage.data, TINY, stage.alphabet, replace(stage.cfg, workers=2), 3, rank=1, world=2)
+    here = sample_batches(stage.data, TINY, stage.alphabet, stage.cfg, 3, rank=1, world=2)
+    for _ in range(3):
+        one, other = next(ahead), next(here)
+        assert one.numbers.tolist() == other.numbers.tolist()
+        assert torch.equal(one.images, other.images)
+        assert one.names == other.names
 
 
 @pytest.mark.usefixtures("quick")
