@@ -1,4 +1,13 @@
-"""Which lines are left alone: those that restoring cannot help, and those that need no help."""
+"""Which lines are left alone: those that restoring cannot help, and those that need no help.
+
+How the defaults of `runtime.options.Gate` were found, on 27 lines of the validation split shown at ten heights, clean
+and degraded, with the bundle `compact` in 6 steps; gain is PSNR restored over PSNR of bicubic enlargement.
+
+- ``max_detail`` (270 crops of 40 to 128 pixels): gain +0.94 dB where 0.06 to 0.08 of the contrast are lost (all of 20
+  better), -1.03 dB from 0.08 to 0.1 (a third of 12), -2.34 dB from 0.1 to 0.12 (none of 8), -6.7 dB and less beyond.
+  0.1 refuses all 135 clean crops and 7 of 135 degraded ones, none of which restoring made better.
+- ``min_height`` (degraded crops): gain -0.30 dB at 8 pixels, -0.19 at 12, +0.25 at 16, +0.52 at 24.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +43,8 @@ def refuse_picture(image: NDArray[np.uint8], gate: Gate, preset: Preset) -> Refu
         found = detail(image, preset)
         if found > gate.max_detail:
             return SHARP, (
-                f"{height} pixels high and sharp (detail of {found:.1f} grey levels, at most {gate.max_detail:g} is "
-                "restored): the network would see less than the picture shows"
+                f"{height} pixels high and sharp: the network, which sees {preset.height // SCALE} rows, would lose "
+                f"{found:.2f} of its contrast (at most {gate.max_detail:g} may be lost)"
             )
     return None
 
@@ -51,8 +60,9 @@ def refuse_reading(reading: LineReading | None, gate: Gate) -> Refusal | None:
 
 
 def detail(image: NDArray[np.uint8], preset: Preset) -> float:
-    """What the network does not see of an upright line: root-mean-square difference (grey levels of 0..255) to the
-    line shrunk to the network's rows and enlarged again; 0 for a line that is not higher."""
+    """What the network does not see of an upright line, as a share (0..1) of the picture's contrast: the
+    root-mean-square difference to the line shrunk to the network's rows and enlarged again, over the standard
+    deviation of its light. 0 for a line that is not higher than that."""
     height, width = image.shape[:2]
     rows = preset.height // SCALE
     if height <= rows:
@@ -61,4 +71,5 @@ def detail(image: NDArray[np.uint8], preset: Preset) -> float:
     start = (width - columns) // 2
     light = image[:, start : start + columns].mean(axis=2, keepdims=True, dtype=np.float32)
     small = resample(light, rows, max(1, round(columns * rows / height)))
-    return float(np.sqrt(np.mean((light - resample(small, height, columns)) ** 2)))
+    lost = float(np.sqrt(np.mean((light - resample(small, height, columns)) ** 2)))
+    return min(1.0, lost / max(float(light.std()), 1.0))

@@ -119,8 +119,9 @@ def _add_shapes(made: argparse.ArgumentParser) -> None:
     add("--no-gate", action="store_true", help="restore every picture, even where that cannot help")
     add("--min-height", type=float, default=gate.min_height, metavar="PIXELS",
         help=f"leave lower lines alone (default: {gate.min_height:g})")  # fmt: skip
-    add("--max-detail", type=float, default=gate.max_detail, metavar="LEVELS",
-        help=f"leave lines alone with more detail than the network sees (default: {gate.max_detail:g})")  # fmt: skip
+    add("--max-detail", type=float, default=gate.max_detail, metavar="SHARE",
+        help="leave lines alone of whose contrast the network would not see more than this "
+        f"(default: {gate.max_detail:g})")  # fmt: skip
     add("--max-confidence", type=float, metavar="SHARE",
         help="leave lines alone whose characters were all read with this confidence (default: none)")  # fmt: skip
     add(

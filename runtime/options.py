@@ -52,15 +52,15 @@ class Gate:
     `runtime.gate`.
 
     ``min_height``: pixels of the line's height; below, nothing is left to restore from.
-    ``max_detail``: error (root mean square, grey levels of 255) of showing the network the line at its 32 rows; above,
-    the line holds more than the network would give back.
+    ``max_detail``: share (0..1) of the line's contrast that is lost when the network is shown its 32 rows; above, the
+    line holds more than the network would give back. None: no line is too sharp.
     ``max_confidence``: a line each of whose characters was read with at least this confidence is left alone; None
     restores it all the same.
     """
 
     enabled: bool = True
     min_height: float = 14.0
-    max_detail: float | None = 3.0
+    max_detail: float | None = 0.1
     max_confidence: float | None = None
 
     def check(self) -> None:
