@@ -45,10 +45,14 @@ def starting_weights(given: argparse.Namespace) -> Path | None:
 
 def load_start(model: Model, path: Path, without: Sequence[str]) -> None:
     """Fills ``model`` from a checkpoint; one that was trained without other parts gives its autoencoder alone."""
-    if set(stated_ablations(read_metadata(path))) == set(without):
+    stated = stated_ablations(read_metadata(path))
+    if set(stated) == set(without):
         load_weights(model, path)
         return
-    log.info("%s was not trained without %s: its autoencoder is taken, the rest is new", path, ", ".join(without))
+    log.warning(
+        "%s was trained without %s, this run is without %s: its autoencoder is taken, the rest is new",
+        path, ", ".join(stated) or "nothing", ", ".join(without) or "nothing",
+    )  # fmt: skip
     load_weights(model.vqgan, path, prefix="vqgan.")
 
 
