@@ -86,22 +86,22 @@ def _run(tmp_path: Path, *options: str) -> tuple[str, dict[str, Any]]:
 
 def test_report_and_data(tmp_path: Path, product: Product, capsys: pytest.CaptureFixture[str]) -> None:
     text, data = _run(
-        tmp_path, "--metrics", "psnr,acc,ned", "--lines", "4", "--sweep-lines", "2", "--factors", "2,16", "--steps", "3"
+        tmp_path, "--metrics", "psnr,acc,ned", "--lines", "3", "--sweep-lines", "1", "--factors", "2,16", "--steps", "3"
     )
     page = Page(text)
     assert page.outside == []
     assert "script" not in page.tags
     assert "&lt;script" in text
     assert 'name="viewport"' in text
-    # Three panels for best, median and worst of both scales, then HR and two factors of two panels for two lines.
-    assert len(page.pictures) == 2 * 3 * 3 + 2 * 5
+    # Three panels for best, median and worst of both scales, then HR and two factors of two panels for one line.
+    assert len(page.pictures) == 2 * 3 * 3 + 5
     with Image.open(io.BytesIO(base64.b64decode(page.pictures[0].partition(",")[2]))) as picture:
         assert picture.height == 128
     assert set(data["summary"]) == {"x4", "x2", "down-up 2", "down-up 16"}
-    assert data["summary"]["x4"]["all"]["restored"]["lines"] == 4
-    assert data["summary"]["down-up 2"]["all"]["restored"]["lines"] == 2
+    assert data["summary"]["x4"]["all"]["restored"]["lines"] == 3
+    assert data["summary"]["down-up 2"]["all"]["restored"]["lines"] == 1
     assert data["summary"]["x4"]["all"]["HR"]["psnr"]["mean"] is None
-    assert len(data["lines"]) == (2 * 4 + 2 * 2) * 3
+    assert len(data["lines"]) == (2 * 3 + 2 * 1) * 3
     assert {call["scale"] for call in product.calls} == {4, 2, 1}
     assert all(call["steps"] == 3 and call["seed"] == 0 for call in product.calls)
     printed = capsys.readouterr().out
