@@ -16,6 +16,7 @@ from textsr.graphs import Model
 from train.distributed import Group
 from train.paper import PaperStage
 from train.paper_config import PaperConfig
+from train.samples import Samples, collate
 
 ASCII = "".join(map(chr, range(32, 127)))
 """As many symbols as the TransOCR of ``tiny`` has."""
@@ -70,3 +71,16 @@ def paper_stage(folder: Path, model: Model | None = None, group: Group | None = 
     return PaperStage(
         model or tiny_model(), paper_config(folder, **options), group or Group(torch.device("cpu")), METADATA
     )
+
+
+class Differences(torch.nn.Module):
+    """Stands in for the perceptual network, which takes most of a small step's time."""
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (a - b).diff(dim=3).square().mean((1, 2, 3))
+
+
+def numbered(stage: PaperStage, numbers: list[int], places: list[int]) -> Samples:
+    """Lines of the data with numbers of our own."""
+    lines = [(number, stage.data[place]) for number, place in zip(numbers, places, strict=True)]
+    return collate(lines, TINY, stage.alphabet)
