@@ -28,7 +28,10 @@ import torch
 from runtime.bundle import SHIPPED
 from textsr.config import PRESETS
 from textsr.errors import InputError, TextSRError
-from train.compact_parts import RULE, Options, Parts
+from train.compact_options import Options
+from train.compact_parts import Parts
+from train.compact_publish import folder as published
+from train.diagnosis import RULE
 from train.footprint import GIB
 from train.harness import pick_device, replacing
 from train.plan import SHARES, CallOver, Clock, Plan, commit
@@ -97,7 +100,7 @@ def _tell(options: Options, plan: Plan) -> None:
     """Writes the plan, and PROGRESS.md beside it and beside the published weights."""
     plan.save(options.out)
     text = progress(options, plan)
-    for folder in {options.out, options.publish or options.out / "weights"}:
+    for folder in {options.out, published(options)}:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / "PROGRESS.md") as path:
             path.write_text(text, encoding="utf-8")
@@ -105,7 +108,7 @@ def _tell(options: Options, plan: Plan) -> None:
 
 def progress(options: Options, plan: Plan) -> str:
     """For people: what is done, what it gave, which weights are usable, what to do next."""
-    folder = options.publish or options.out / "weights"
+    folder = published(options)
     rows = ["| part | share min | took s | |", "|---|---|---|---|"]
     scale = plan.minutes / sum(SHARES.values())
     for name, share in SHARES.items():

@@ -11,7 +11,7 @@ import torch
 from textsr.config import preset
 from textsr.errors import InputError
 from textsr.graphs import Model
-from train.compact_parts import Options
+from train.compact_options import Options
 from train.decoded import DecodedStage
 from train.distil import DistilStage
 from train.footprint import Footprint, measure

@@ -9,14 +9,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from runtime.recognizer import LineReader, PPOCRReader
 from textsr.checkpoint import load_model, load_weights
@@ -24,80 +22,23 @@ from textsr.config import Preset, preset
 from textsr.errors import InputError
 from textsr.graphs import Model
 from train.autoencoder import AutoencoderStage
+from train.compact_options import Options, Watched
+from train.compact_publish import publish
 from train.decoded import DecodedStage
-from train.diagnose import CEILING_BAR, Diagnosis, Diagnostician, Row, StepsChoice, choose_steps
+from train.diagnose import Diagnostician
+from train.diagnosis import CEILING_BAR, StepsChoice, decide
 from train.distil import FEW_STEPS, DistilStage
 from train.harness import Stage, TrainConfig, Trainer, pick_device
 from train.plan import CallOver, Clock, Plan
 from train.pool import LinePool, PoolJob, write_pool
-from train.shards import write_shards
 from train.validation import ModelRestorer, ValidationLine, validation_lines
 
 log = logging.getLogger(__name__)
 
-FAMILIES = 12
-"""Chinese font families that rendering asks for at least."""
+TEACHER = "ACC of all steps against one, before distillation"
+"""A figure of the plan."""
 FLOOR = 0.02
 """Share of all minutes that diffusion and distillation get in any case."""
-CURVE_ROWS = 60
-"""Rows of a part's curves that go into the metadata of weights."""
-RULE = "ACC no lower than the undistilled weights in all steps within the paired interval, ST-LPIPS within 5%"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What `train.compact` was asked to do. Batch sizes and rates are those of one GPU unless given otherwise."""
-
-    out: Path
-    preset: str = "compact"
-    minutes: float = 25.0
-    call_minutes: float = 1e9
-    checkpoint: Path | None = None
-    pool: Path | None = None
-    val_pool: Path | None = None
-    publish: Path | None = None
-    lines: int = 60000
-    val_lines: int = 200
-    seed: int = 0
-    device: str = "auto"
-    threads: int = 0
-    batch_size: int = 64
-    crops: int = 128
-    decode_lines: int | None = None
-    rates: tuple[float, float, float] = (1.0e-3, 6e-4, 2e-4)  # autoencoder, diffusion, distillation
-    save_minutes: float = 1.0
-    families: int = FAMILIES
-
-
-class Watched:
-    """A stage whose batches end with CallOver when the clock says so, and whose saves are told of."""
-
-    def __init__(self, stage: Stage, clock: Clock, saved: Callable[[Path], None]) -> None:
-        self.stage, self.clock, self.saved = stage, clock, saved
-
-    @property
-    def model(self) -> nn.Module:
-        """The stage's."""
-        return self.stage.model
-
-    def batches(self, step: int) -> Iterator[Any]:
-        """The stage's, until the call is over."""
-        for batch in self.stage.batches(step):
-            self.clock.check()
-            yield batch
-
-    def loss(self, batch: Any, progress: float) -> tuple[Tensor, dict[str, float]]:
-        """The stage's."""
-        return self.stage.loss(batch, progress)
-
-    def samples(self, model: nn.Module, path: Path) -> dict[str, float]:
-        """The stage's."""
-        return self.stage.samples(model, path)
-
-    def save(self, model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
-        """The stage's; then whoever waits for weights is told."""
-        self.stage.save(model, path, metadata)
-        self.saved(path)
 
 
 class Parts:
@@ -110,6 +51,7 @@ class Parts:
         self._renderer: subprocess.Popen[bytes] | None = None
         self._reader: LineReader | None = None
         self._validation: list[ValidationLine] = []
+        self._undistilled: tuple[Diagnostician, ModelRestorer] | None = None
 
     def run(self, part: str) -> None:
         """One part to its end."""
@@ -203,8 +145,23 @@ class Parts:
         if part == "distil" and not (before and before.is_file()):
             self.plan.notes.append("nothing to distil: there was no time for diffusion")
             return
-        factory = partial(stage, decode_lines=self.options.decode_lines)
+        factory: Callable[..., Stage] = partial(stage, decode_lines=self.options.decode_lines)
+        if part == "distil":
+            factory = partial(factory, teach=self._teaches())
         self._train(part, factory, self.options.batch_size, self.options.rates[rate], before)
+
+    def _teaches(self) -> bool:
+        """Whether the undistilled weights in all steps read no worse than in one, within the paired interval."""
+        figures = self.plan.figures
+        if TEACHER not in figures:
+            doctor, restorer = self._undistilled = self._diagnostician(
+                self.out / "diffusion" / "model.safetensors", "diffusion"
+            )
+            self._rows(doctor, restorer, "recogniser", [1, self.config.schedule.steps])
+            rows = doctor.found.by_steps()
+            difference = StepsChoice.of(rows[self.config.schedule.steps], rows[1]).accuracy
+            figures[TEACHER] = {**asdict(difference), "teaches": difference.high >= 0}
+        return bool(figures[TEACHER]["teaches"])
 
     def _train(
         self, part: str, factory: Callable[..., Stage], batch: int, rate: float, checkpoint: Path | None
@@ -258,33 +215,8 @@ class Parts:
     # results
 
     def publish(self, checkpoint: Path) -> None:
-        """Puts ``checkpoint`` where the newest usable weights are kept: in half precision, in shards."""
-        self.plan.weights = str(checkpoint.relative_to(self.out))
-        self.plan.save(self.out)
-        folder = self.options.publish or self.out / "weights"
-        write_shards(checkpoint, folder, self._metadata())
-        log.info("usable weights: %s, in shards in %s", checkpoint, folder)
-
-    def _metadata(self) -> dict[str, str]:
-        plan = self.plan
-        told: dict[str, Any] = {
-            "config": asdict(self.config), "seed": plan.seed, "commit": plan.commit, "curves": self._curves(),
-            "plan": {"minutes": plan.minutes, "given": plan.given, "done": plan.done, "figures": plan.figures},
-        }  # fmt: skip
-        if plan.steps is not None:
-            told["default_steps"] = plan.steps
-        return {name: value if isinstance(value, str) else json.dumps(value) for name, value in told.items()}
-
-    def _curves(self) -> dict[str, list[dict[str, float]]]:
-        """Rows of each part's curves, thinned evenly."""
-        found = {}
-        for part in ("autoencoder", "diffusion", "distil"):
-            path = self.out / part / "curves.jsonl"
-            rows = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-            every = max(1, -(-len(rows) // CURVE_ROWS))
-            if rows:
-                found[part] = [{k: float(f"{v:.4g}") for k, v in json.loads(row).items()} for row in rows[::every]]
-        return found
+        """Makes ``checkpoint`` the newest usable weights."""
+        publish(checkpoint, self.options, self.plan)
 
     def _diagnostician(self, checkpoint: Path, name: str) -> tuple[Diagnostician, ModelRestorer]:
         self._reader = self._reader or PPOCRReader(threads=self.options.threads or None)
@@ -306,8 +238,10 @@ class Parts:
             checkpoint = self.out / name / "model.safetensors"
             if not checkpoint.is_file():
                 continue
-            work[name] = self._diagnostician(checkpoint, name)
-            self._rows(*work[name], "recogniser", sorted({most, *FEW_STEPS}))
+            begun = self._undistilled if name == "diffusion" else None
+            work[name] = begun or self._diagnostician(checkpoint, name)
+            known = work[name][0].found.by_steps()
+            self._rows(*work[name], "recogniser", sorted({most, *FEW_STEPS} - set(known)))
         if not work:
             raise InputError(f"{self.out} holds no trained weights: the minutes were too few; give more --minutes")
         name, steps, why = decide({name: doctor.found for name, (doctor, _) in work.items()})
@@ -325,39 +259,5 @@ class Parts:
             doctor.restored(restorer, text, count)
 
 
-def decide(found: dict[str, Diagnosis]) -> tuple[str, int, dict[str, Any]]:
-    """Which weights, in how many steps by default, and why: of ``diffusion`` and ``distil``, one at least.
-
-    The distilled weights are taken with the fewest of their steps that are as good as the undistilled in all steps
-    (`RULE`); where none is, the undistilled ones with the fewest of their own.
-    """
-    plain, distilled = found.get("diffusion"), found.get("distil")
-    base = (plain or distilled).by_steps() if plain or distilled else {}  # type: ignore[union-attr]
-    if not base:
-        raise InputError("nothing was diagnosed: there is nothing to choose from")
-    most = base[max(base)]
-    if distilled is not None:
-        judged = [StepsChoice.of(row, most) for row in distilled.by_steps().values()]
-        if holding := [choice for choice in judged if choice.holds]:
-            return "distil", min(c.steps for c in holding), _told(judged)
-    if plain is None:
-        return "distil", max(base), {"rule": RULE, "holds": "no number of steps"}
-    steps, judged = choose_steps(plain.by_steps())
-    return "diffusion", steps, _told(judged)
-
-
-def _told(judged: Sequence[StepsChoice]) -> dict[str, Any]:
-    return {
-        "rule": RULE,
-        "steps": [
-            {"steps": c.steps, "acc_difference": asdict(c.accuracy), "st_lpips_ratio": c.lpips_ratio, "holds": c.holds}
-            for c in judged
-        ],
-    }
-
-
 def _nothing(_: Path) -> None:
     """Of an autoencoder alone nothing can be published: the UNet beside it belongs to other latents."""
-
-
-__all__ = ["Options", "Parts", "Row", "Watched", "decide"]

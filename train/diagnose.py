@@ -10,18 +10,15 @@ training; PP-OCRv4 alone judges results. ``diagnosis.json`` is written after eac
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
 from runtime.bundle import SHIPPED
 from runtime.recognizer import LineReader, PPOCRReader
@@ -29,93 +26,16 @@ from textsr.checkpoint import load_model
 from textsr.config import PRESETS, preset
 from textsr.errors import InputError, TextSRError
 from textsr.graphs import Model
+from train.diagnose_report import conclusions, table, write
+from train.diagnosis import BICUBIC, CEILING, CLEAN, Diagnosis, Row
 from train.evaluation.degradation import enlarge
-from train.harness import pick_device, replacing
+from train.harness import pick_device
 from train.losses import PerceptualLoss
-from train.metrics import Interval, accuracy, bootstrap, ned, psnr
+from train.metrics import accuracy, ned, psnr
 from train.pool import LinePool
 from train.validation import TEXTS, ModelRestorer, ValidationLine, validation_lines
 
 log = logging.getLogger(__name__)
-
-BICUBIC, CLEAN, CEILING = "bicubic", "clean", "autoencoder"
-CEILING_BAR = 0.98
-"""Share of the clean lines read right that must still be read right after the autoencoder."""
-LPIPS_SLACK = 1.05
-"""ST-LPIPS of fewer steps may be so many times that of all."""
-SHEET_LINES = 8
-
-
-@dataclass(frozen=True)
-class Row:
-    """Figures of one way to make lines, each a value a line: ``right`` and ``told`` are 0 or 1.
-
-    ``told``: read as the text that the model was given says; empty where it was given none.
-    """
-
-    name: str
-    text: str
-    steps: int | None
-    right: list[float]
-    ned: list[float]
-    psnr: list[float]
-    st_lpips: list[float]
-    told: list[float] = field(default_factory=list)
-    seconds: float = 0.0  # a line, reading and judging not counted
-
-
-@dataclass
-class Diagnosis:
-    """All rows so far, and the pictures behind them by row."""
-
-    about: dict[str, object]
-    rows: list[Row] = field(default_factory=list)
-    pictures: dict[str, list[NDArray[np.uint8]]] = field(default_factory=dict)
-
-    def row(self, name: str) -> Row:
-        """Raises InputError where there is none of that name."""
-        for row in self.rows:
-            if row.name == name:
-                return row
-        raise InputError(f"the diagnosis has no row {name!r}; it has {', '.join(row.name for row in self.rows)}")
-
-    @property
-    def ceiling(self) -> float:
-        """Of the clean lines that are read right, the share that still is after the autoencoder."""
-        clean, after = np.array(self.row(CLEAN).right), np.array(self.row(CEILING).right)
-        return float(after[clean == 1].mean()) if clean.any() else float("nan")
-
-    def by_steps(self) -> dict[int, Row]:
-        """The rows with the recogniser's text by their steps."""
-        return {row.steps: row for row in self.rows if row.text == "recogniser" and row.steps is not None}
-
-
-@dataclass(frozen=True)
-class StepsChoice:
-    """Whether so many steps are as good as all: the paired difference of ACC to all steps, the ratio of ST-LPIPS."""
-
-    steps: int
-    accuracy: Interval
-    lpips_ratio: float
-
-    @classmethod
-    def of(cls, row: Row, most: Row) -> StepsChoice:
-        """``row`` against the row of all steps, on the same lines."""
-        difference = bootstrap(np.array(row.right) - np.array(most.right))
-        ratio = float(np.mean(row.st_lpips)) / max(float(np.mean(most.st_lpips)), 1e-9)
-        return cls(row.steps or 0, difference, ratio)
-
-    @property
-    def holds(self) -> bool:
-        """ACC no lower within the paired interval, and ST-LPIPS within 5%."""
-        return self.accuracy.high >= 0 and self.lpips_ratio <= LPIPS_SLACK
-
-
-def choose_steps(rows: dict[int, Row]) -> tuple[int, list[StepsChoice]]:
-    """The fewest steps that are as good as the most, and how each compares, most steps first. One row at least."""
-    most = rows[max(rows)]
-    judged = [StepsChoice.of(rows[steps], most) for steps in sorted(rows, reverse=True)]
-    return min(choice.steps for choice in judged if choice.holds), judged
 
 
 class Diagnostician:
@@ -200,79 +120,6 @@ def diagnose(
     for text in texts[1:]:
         work.restored(restorer, text, max(steps))
     return work.found
-
-
-def table(found: Diagnosis) -> str:
-    """Markdown, a row each; means with 95% bootstrap intervals of ACC and PSNR."""
-    base = next((np.array(row.right) for row in found.rows if row.name == BICUBIC), None)
-    out = ["| lines | read right % | NED | PSNR dB | ST-LPIPS | bicubic's right kept % | as told % | s a line |"]
-    out.append("|---" * 8 + "|")
-    for row in found.rows:
-        same = row.name == CLEAN
-        kept = "-" if base is None or not base.any() else f"{100 * np.array(row.right)[base == 1].mean():.1f}"
-        cells = [
-            row.name,
-            bootstrap(row.right).format(1, 100),
-            f"{np.mean(row.ned):.3f}",
-            "-" if same else bootstrap(row.psnr).format(2),
-            "-" if same else f"{np.mean(row.st_lpips):.3f}",
-            kept,
-            f"{100 * np.mean(row.told):.1f}" if row.told else "-",
-            f"{row.seconds:.2f}" if row.seconds else "-",
-        ]
-        out.append("| " + " | ".join(cells) + " |")
-    return "\n".join(out)
-
-
-def conclusions(found: Diagnosis) -> list[str]:
-    """Sentences on the ceiling and on the steps, as far as the rows are there."""
-    names, said = {row.name for row in found.rows}, []
-    if {CLEAN, CEILING} <= names:
-        verdict = "holds" if found.ceiling >= CEILING_BAR else "is missed"
-        said.append(f"autoencoder: {100 * found.ceiling:.1f}% of what is read right stays right; 98% {verdict}")
-    rows = found.by_steps()
-    if len(rows) > 1:
-        best, judged = choose_steps(rows)
-        for choice in judged[1:]:
-            said.append(
-                f"{choice.steps} steps against {judged[0].steps}: ACC {choice.accuracy.format(1, 100)} points, "
-                f"ST-LPIPS x {choice.lpips_ratio:.3f}: {'holds' if choice.holds else 'does not hold'}"
-            )
-        said.append(f"the fewest steps that hold: {best}")
-    return said
-
-
-def write(found: Diagnosis, folder: Path) -> None:
-    """``diagnosis.json``, ``diagnosis.md`` and the sheet ``diagnosis.png``."""
-    rows = found.by_steps()
-    data: dict[str, object] = {"about": found.about, "conclusions": conclusions(found)}
-    if rows:
-        data["fewest_steps"] = choose_steps(rows)[0]
-    data["rows"] = [asdict(row) for row in found.rows]
-    text = "\n".join([table(found), "", *conclusions(found)]) + "\n"
-    for name, content in (("diagnosis.json", json.dumps(data, indent=1, ensure_ascii=False)), ("diagnosis.md", text)):
-        with replacing(folder / name) as path:
-            path.write_text(content, encoding="utf-8")
-    with replacing(folder / "diagnosis.png") as path:
-        sheet(found).save(path, format="PNG")
-
-
-def sheet(found: Diagnosis) -> Image.Image:
-    """Some of the lines, spread over all: a block each, a row of the diagnosis below the other at half size."""
-    count = len(next(iter(found.pictures.values())))
-    places = sorted({round(place) for place in np.linspace(0, count - 1, min(SHEET_LINES, count))})
-    names, height, label = list(found.pictures), 64, 150
-    columns = 2 if len(places) > 1 else 1
-    blocks = -(-len(places) // columns)
-    page = Image.new("RGB", (columns * (label + 264), blocks * (len(names) * height + 8)), "white")
-    draw = ImageDraw.Draw(page)
-    for block, place in enumerate(places):
-        left, top = block % columns * (label + 264), block // columns * (len(names) * height + 8)
-        for row, name in enumerate(names):
-            picture = Image.fromarray(found.pictures[name][place])
-            page.paste(picture.resize((max(1, picture.width // 2), height)), (left + label, top + row * height))
-            draw.text((left + 4, top + row * height + 24), name, fill="black")
-    return page
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

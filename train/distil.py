@@ -73,15 +73,25 @@ def endpoints(schedule: ResidualShiftSchedule, predict: Callable[[Corrupted], Te
 class DistilStage(DecodedStage):
     """Teaches a model what itself, as it was in ``cfg.checkpoint``, reaches in all its steps.
 
-    Without ``cfg.checkpoint`` the teacher is the model as given; a resumed run needs it named.
+    Without ``cfg.checkpoint`` the teacher is the model as given; a resumed run needs it named. A teacher whose many
+    steps make a line harder to read is worth nothing: without ``teach`` the few-step states learn from the true latent.
     """
 
-    def __init__(self, full: Model, cfg: TrainConfig, device: torch.device, *, decode_lines: int | None = None) -> None:
+    def __init__(
+        self,
+        full: Model,
+        cfg: TrainConfig,
+        device: torch.device,
+        *,
+        decode_lines: int | None = None,
+        teach: bool = True,
+    ) -> None:
         """Raises InputError for a resumed run without its teacher."""
         if cfg.resume is not None and cfg.checkpoint is None:
             raise InputError("--resume of --stage distil needs its teacher: give --checkpoint, as the run had it")
         super().__init__(full, cfg, device, decode_lines=decode_lines)
         self.steps = taught_steps(self.schedule)
+        self.teach = teach
         self.teacher = self._teacher(full, cfg)
 
     def _teacher(self, full: Model, cfg: TrainConfig) -> Model:
@@ -110,8 +120,10 @@ class DistilStage(DecodedStage):
         if count == 0:
             return ordinary, figures
         state = self._few_step_state(part(now, slice(count)))
-        with self._as_teacher():
-            target = endpoints(self.schedule, self._predict, state)
+        target = state.z_0
+        if self.teach:
+            with self._as_teacher():
+                target = endpoints(self.schedule, self._predict, state)
         z0_hat = self._predict(state)
         taught = (z0_hat - target).abs().mean()
         decoded, parts = self._on_decoded(z0_hat, state)
@@ -135,6 +147,8 @@ class DistilStage(DecodedStage):
 
     def _latent_loss(self, z0_hat: Tensor, now: Corrupted) -> Tensor:
         """As in the parent, but not at the steps that the teacher teaches: there the mean would pull to the blur."""
+        if not self.teach:
+            return super()._latent_loss(z0_hat, now)
         taught = torch.isin(now.t, torch.tensor(self.steps, device=now.t.device))
         each = (z0_hat - now.z_0).abs().mean((1, 2, 3)) * ~taught
         return each.sum() / (~taught).sum().clamp(min=1)

@@ -20,8 +20,9 @@ from textsr.checkpoint import load_model, read_metadata
 from textsr.config import TINY
 from textsr.errors import InputError
 from train import compact
-from train.compact_parts import Options, decide
-from train.diagnose import Diagnosis, Row, choose_steps
+from train.compact_options import Options
+from train.compact_parts import TEACHER
+from train.diagnosis import Diagnosis, Row, choose_steps, decide
 from train.footprint import Footprint, kept_for_backward
 from train.plan import SHARES, Clock, Plan
 from train.shards import join
@@ -169,6 +170,7 @@ def test_a_run_is_cut_goes_on_and_ends_with_weights(tmp_path: Path) -> None:
     assert json.loads(told["config"])["name"] == "tiny"
     assert int(told["default_steps"]) == plan.steps
     assert told["seed"] == "0"
+    assert plan.figures[TEACHER]["teaches"] in (True, False)
     assert told["commit"]
     assert {"autoencoder", "diffusion", "distil"} == json.loads(told["curves"]).keys()
     assert [entry["options"]["stage"] for entry in json.loads(told["training"])][:2] == ["autoencoder", "diffusion"]

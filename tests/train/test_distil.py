@@ -139,6 +139,16 @@ def test_ordinary_lines_at_a_taught_step_have_no_latent_loss(stage: DistilStage,
         assert found.item() == pytest.approx(expected, abs=1e-5)
 
 
+def test_a_teacher_that_does_not_teach_leaves_the_truth_as_the_target(
+    stage: DistilStage, batch: Corrupted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "teach", False)
+    monkeypatch.setattr(stage, "_predict", lambda now: now.z_0.clone().requires_grad_())
+    monkeypatch.setattr(stage, "_text_loss", lambda *_: torch.zeros(()))
+    _, figures = stage.loss(batch, 0.5)
+    assert figures["taught"] == figures["latent"] == 0
+
+
 def test_a_part_of_a_batch_is_cut_alike(batch: Corrupted) -> None:
     few = part(batch, slice(1, 3))
     assert few.batch.texts == batch.batch.texts[1:3]
