@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from runtime.events import Event
 from runtime.options import Gate, Split
 from runtime.restorer import Restorer
@@ -23,3 +25,7 @@ __all__ = [
     "Split",
     "TextSRError",
 ]
+
+# ONNX Runtime 1.32 reports to its maker over the network and keeps an identifier under ~/.cache unless this is set
+# before it is first imported. Who wants that sets it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

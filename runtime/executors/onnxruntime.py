@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -33,6 +34,10 @@ takes 1.15 times as long, 2.1 times where text is sampled."""
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
 _NO_FALLBACK = "session.disable_cpu_ep_fallback"
+
+
+if os.environ.get("ORT_DISABLE_TELEMETRY") == "1":  # set by runtime; this helps where others imported it before us
+    ort.disable_telemetry_events()
 
 
 def open_bundle(bundle: Bundle, device: str, threads: int | None, precision: str = "auto") -> OrtExecutor:
