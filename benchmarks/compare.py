@@ -30,7 +30,11 @@ class Comparison:
     def text(self) -> str:
         """For the terminal."""
         kept = "-" if self.kept_right is None else f"{self.kept_right.format(1, 100)}%"
-        own = "" if self.own_acc is None else f"; its own reading of the input is right in {100 * self.own_acc:.1f}%"
+        own = (
+            ""
+            if self.own_acc is None or self.base != BASE
+            else f"; its own reading of the input is right in {100 * self.own_acc:.1f}%"
+        )
         return (
             f"{self.method} - {self.base}: ACC {signed(self.differences['acc'], 1, 100)} percentage points "
             f"(paired, 95%), {self.gained} lines gained, {self.lost} lost; of the {self.base_right} lines that "

@@ -178,12 +178,10 @@ def notes(found: Data) -> list[str]:
 
 
 def short(found: Data) -> str:
-    """The README's part: the methods, and ours beside each of the others. Markdown."""
-    pairs = [f"* {_said(pair)}" for pair in found["pairs"] if not pair["base"].startswith("ours")]
+    """The README's part: the methods, and what ours reads more than each of the others. Markdown."""
     files = "benchmarks/results/quality"
     rest = f"By severity, with all differences: [{files}.md]({files}.md); commit, versions and command in its JSON."
-    least = ["Ours less the others, paired:", "", *pairs, ""] if pairs else []
-    return "\n".join([heading(found), "", *_overall(found), "", *least, *notes(found), rest])
+    return "\n".join([heading(found), "", *_overall(found), "", *_ours_less_others(found), *notes(found), rest])
 
 
 def put_into(readme: str, found: Data) -> str:
@@ -219,6 +217,20 @@ def _overall(found: Data) -> list[str]:
         costs = "" if size is None else f"{size:,}", "" if gflop is None else f"{gflop:.3g}"
         body.append([row["method"], *figures, less, kept, spent, worked, *costs])
     return _markdown(head, body)
+
+
+def _ours_less_others(found: Data) -> list[str]:
+    """Differences of ACC: a row for each of ours and a column for each of the others; nothing where one lacks."""
+    pairs = {(pair["method"], pair["base"]): pair for pair in found["pairs"] if not pair["base"].startswith("ours")}
+    if not pairs:
+        return []
+    own, others = (list(dict.fromkeys(names)) for names in zip(*pairs, strict=True))
+    body = [
+        [name, *(signed(Interval(**pairs[name, other]["differences"]["acc"]), 1, 100) for other in others)]
+        for name in own
+    ]
+    head = ["ACC, percentage points, paired", *(f"less {other}" for other in others)]
+    return [*_markdown(head, body), ""]
 
 
 def _by_severity(found: Data) -> list[str]:

@@ -153,8 +153,10 @@ def test_results_say_the_same_everywhere(tmp_path: Path) -> None:
     assert "* ours:4 - peer: ACC -25.0 " in text
     assert "busy" not in text
     assert len((tmp_path / quality_result.LINES).read_text(encoding="utf-8").splitlines()) == 1 + 4 * len(METHODS)
-    widths = {line.count("|") for line in quality_result.short(data).splitlines() if line.startswith("|")}
-    assert len(widths) == 1
+    short = quality_result.short(data)
+    assert "| ACC, percentage points, paired | less peer |" in short
+    assert "| ours:4 | -25.0 [-75.0, +0.0] |" in short
+    assert {line.count("|") for line in short.splitlines() if line.startswith("|")} == {12, 3}
     busy = {**ABOUT, "conditions": {**ABOUT["conditions"], "load": [0.1, 3.0, 3.0]}}
     assert "busy with other work** (load 3.0 on 2 cores" in quality_result.table({**data, **busy})
 
