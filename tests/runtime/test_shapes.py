@@ -158,7 +158,7 @@ def test_what_is_read_well_is_left_alone_if_asked() -> None:
     assert restorer([line], steps=1, gate=Gate(max_confidence=0.95))[0].applied
     skipped = restorer([line], steps=1, gate=Gate(max_confidence=0.9))[0]
     assert (skipped.applied, skipped.cause, skipped.text) == (False, "read_well", "Hello 42")
-    texts = [LineText("AB"), LineText("AB", (1.0, 0.99)), LineText("AB", (1.0, 0.5)), ""]
+    texts: list[str | LineText] = [LineText("AB"), LineText("AB", (1.0, 0.99)), LineText("AB", (1.0, 0.5)), ""]
     results = restorer([line] * 4, texts, steps=1, gate=Gate(max_confidence=0.9))
     assert [result.cause for result in results] == ["", "read_well", "", ""]
     assert refuse_reading(LineReading("a", (1.0,), spread("a")), Gate.off()) is None
