@@ -191,7 +191,8 @@ class Parts:
         try:
             trainer.run()
         except CallOver:
-            trainer._save(final=False)  # the trainer's own way out is the end of its budget
+            if trainer.at.step:  # the trainer's own way out is the end of its budget
+                trainer._save(final=False)
             raise
         finally:
             del trainer, stage, model
