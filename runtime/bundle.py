@@ -17,12 +17,12 @@ from textsr.alphabet import Alphabet
 from textsr.config import Preset
 from textsr.errors import BundleError, InputError
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "bundle.json"
 SHIPPED = Path(__file__).resolve().parent / "bundles"
 RECOGNIZERS = ("rapidocr", "transocr", None)
 _REQUIRED = ("format", "preset", "alphabet", "graphs", "files", "recognizer")
-_NEEDED_GRAPHS = ("vqgan_encoder", "text_condition", "unet_step", "vqgan_decoder")
+_NEEDED_GRAPHS = ("vqgan_encoder", "time_condition", "text_condition", "unet_step", "vqgan_decoder")
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,10 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise BundleError(f"{path}: holds no JSON object")
     version = manifest.get("format")
     if version != FORMAT:
-        raise BundleError(f"{path}: format {version!r} is not known to this version, which reads format {FORMAT}")
+        raise BundleError(
+            f"{path}: format {version!r} is not known to this version, which reads format {FORMAT}: build the bundle "
+            "anew with python -m export.build, or take the version that wrote it"
+        )
     missing = [key for key in _REQUIRED if key not in manifest]
     if missing:
         raise BundleError(f"{path}: lacks {', '.join(missing)}")

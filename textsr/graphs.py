@@ -123,11 +123,26 @@ def corrected(z_t: Tensor, z_y: Tensor, gain: Tensor, deviation: Tensor, output:
     return z_y + gain * (z_t - z_y) + deviation * output
 
 
+class TimeCondition(Graph):
+    """t (T,), the preset's steps 0..T-1 -> modulations (T,S): what each does to the UNet's residual blocks."""
+
+    inputs = ("t",)
+    outputs = ("modulations",)
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.unet = model.unet
+
+    def forward(self, t: Tensor) -> tuple[Tensor]:
+        """See the class."""
+        return (self.unet.modulations(t),)
+
+
 class UNetStep(Graph):
     """The UNet's z0_hat, then the posterior z_prev = coef_zt z_t + coef_z0 z0_hat + std noise (paper, Eq. 2).
 
     constants (4,) = [input_scale, coef_zt, coef_z0, std] (`textsr.schedule.Step`), or (6,) with gain and deviation of
-    the linear estimate that the network corrects; t (1,) is the trained step.
+    the linear estimate that the network corrects; t (1,) is the trained step, a row of modulations (T,S).
     """
 
     outputs = ("z_prev", "z0_hat")
@@ -139,13 +154,13 @@ class UNetStep(Graph):
         canvas = ("glyphs",) if model.preset.glyph is not None else ()
         prior = ("z_y",) if model.preset.unet.prior_channels else ()
         self.corrects = model.preset.schedule.residual_std is not None
-        self.inputs = ("z_t", "lq", *prior, *text, *canvas, "t", "constants", "noise")
+        self.inputs = ("z_t", "lq", *prior, *text, *canvas, "modulations", "t", "constants", "noise")
 
     def forward(self, *arrays: Tensor) -> tuple[Tensor, Tensor]:
         """See the class; ``arrays`` in the order of ``inputs``."""
         given = dict(zip(self.inputs, arrays, strict=True))
         z_t, constants = given["z_t"], given["constants"]
-        conditions = (given.get("c_cond"), given.get("glyphs"), given.get("z_y"))
+        conditions = (given.get("c_cond"), given.get("glyphs"), given.get("z_y"), given["modulations"])
         z0_hat = self.unet(constants[0] * z_t, given["t"], given["lq"], *conditions)
         if self.corrects:
             z0_hat = corrected(z_t, given["z_y"], constants[4], constants[5], z0_hat)
@@ -216,6 +231,7 @@ class RecognizerStep(Graph):
 
 GRAPHS: dict[str, type[Graph]] = {
     "vqgan_encoder": VQGANEncoder,
+    "time_condition": TimeCondition,
     "text_condition": TextCondition,
     "glyph_canvas": GlyphCanvasGraph,
     "unet_step": UNetStep,
@@ -256,6 +272,10 @@ def example_inputs(model: Model, graph: str, batch: int = 2, seed: int = 0) -> d
     arrays["centres"] = np.tile(((np.arange(n) + 0.5) / n).astype(np.float32), (batch, 1))
     arrays["widths"] = np.full((batch, n), 0.9 / n, np.float32)
     arrays["t"], arrays["time"] = np.array([7], np.float32), np.array([77], np.float32)
+    trained = preset.schedule.steps
+    if graph == "time_condition":
+        arrays["t"] = np.arange(trained, dtype=np.float32)
+    arrays["modulations"] = rng.standard_normal((trained, model.unet.modulation_size), np.float32)
     arrays["tokens"] = rng.integers(0, preset.symbols, (batch, n))
     steps = {"vqgan_encoder": [1.98], "unet_step": [0.6, 0.7, 0.3, 0.2], "text_step": [-0.01, -13.4, -0.1, -11.1]}
     if preset.schedule.residual_std is not None:

@@ -145,6 +145,10 @@ class _Loop:
         outputs = self.run("vqgan_encoder", inputs)
         return outputs["z_y"], outputs["z_T"]
 
+    def time_condition(self) -> dict[str, Handle]:
+        """What all trained steps do to the UNet, once for the pass."""
+        return self.run("time_condition", {"t": self.executor.put(np.arange(len(self.schedule), dtype=np.float32))})
+
     def condition(self) -> None:
         text = self.text
         if self.preset.unet.context_dim is not None:
@@ -208,14 +212,14 @@ def _pass(loop: _Loop, kept: tuple[int, ...], text_sampler: TextSampler, check: 
     put = executor.put
     lq = put(batch.lq)
     z_y, z_t = loop.encode()
-    prior = {"z_y": z_y} if preset.unet.prior_channels else {}
+    always = {"lq": lq, **({"z_y": z_y} if preset.unet.prior_channels else {}), **loop.time_condition()}
     for place, step in enumerate(loop.schedule.steps(len(kept))):
         check()
         loop.step = place
         if place == 0 or text_sampler == "categorical":
             loop.condition()
         noise = put(loop.draws.normal(place + 1, preset.latent_shape))
-        inputs = {"z_t": z_t, "lq": lq, **prior, **loop.text.condition, "t": put(np.array([step.t], np.float32))}
+        inputs = {"z_t": z_t, **always, **loop.text.condition, "t": put(np.array([step.t], np.float32))}
         outputs = loop.run("unet_step", {**inputs, "constants": put(step.constants()), "noise": noise})
         if text_sampler == "categorical":
             loop.sample_text(z_y, z_t, times[place], times[place + 1])

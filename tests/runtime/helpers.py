@@ -43,6 +43,9 @@ class StubExecutor:
         z_y = np.repeat(image[:, :1, ::4, ::4], noise.shape[1], axis=1)
         return {"z_y": z_y, "z_T": z_y + constants * noise}
 
+    def time_condition(self, t: Array) -> dict[str, Array]:
+        return {"modulations": np.repeat(t[:, None], 2, axis=1)}
+
     def text_condition(self, tokens: Array, weights: Array) -> dict[str, Array]:
         return {"c_cond": (tokens * weights)[:, :, None].astype(np.float32)}
 
@@ -50,7 +53,16 @@ class StubExecutor:
         return {"glyphs": np.zeros((len(tokens), 1, TINY.height, TINY.width), np.float32)}
 
     def unet_step(
-        self, z_t: Array, lq: Array, z_y: Array, c_cond: Array, glyphs: Array, t: Array, constants: Array, noise: Array
+        self,
+        z_t: Array,
+        lq: Array,
+        z_y: Array,
+        c_cond: Array,
+        glyphs: Array,
+        modulations: Array,
+        t: Array,
+        constants: Array,
+        noise: Array,
     ) -> dict[str, Array]:
         z_0 = lq.mean(axis=1, keepdims=True) + 1e-5 * c_cond.mean(axis=(1, 2))[:, None, None, None] + 0 * z_t
         return {"z_prev": constants[1] * z_t + constants[2] * z_0 + constants[3] * noise, "z0_hat": z_0}

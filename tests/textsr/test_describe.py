@@ -72,7 +72,7 @@ def test_gflop_of_the_unet_without_text() -> None:
 
 
 def test_a_line_adds_up(paper: Cost) -> None:
-    once = ("vqgan_encoder", "text_condition", "vqgan_decoder", "recognizer_encoder")
+    once = ("vqgan_encoder", "time_condition", "text_condition", "vqgan_decoder", "recognizer_encoder")
     expected = sum(paper.gflop[name] for name in once) + describe.TRANSOCR_STEPS * paper.gflop["recognizer_step"]
     assert paper.line(18) == pytest.approx(expected + 18 * paper.gflop["unet_step"])
     each = [paper.gflop[name] for name in ("unet_step", "text_condition", "mom_image", "text_step")]

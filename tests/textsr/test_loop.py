@@ -68,6 +68,9 @@ class Recorder:
         z_y = np.broadcast_to(image[:, :1, ::4, ::4], noise.shape)
         return {"z_y": z_y, "z_T": z_y + constants * noise}
 
+    def time_condition(self, t: NDArray[Any]) -> Arrays:
+        return {"modulations": np.stack([t, -t], axis=1)}
+
     def text_condition(self, tokens: NDArray[Any], weights: NDArray[Any]) -> Arrays:
         return {"c_cond": (tokens * weights)[..., None]}
 
@@ -75,11 +78,17 @@ class Recorder:
         return {"glyphs": np.full((len(tokens), 1, 16, 32), 0.5, np.float32)}
 
     def unet_step(
-        self, z_t: NDArray[Any], t: NDArray[Any], constants: NDArray[Any], noise: NDArray[Any], **_: Any
+        self,
+        z_t: NDArray[Any],
+        t: NDArray[Any],
+        constants: NDArray[Any],
+        noise: NDArray[Any],
+        modulations: NDArray[Any],
+        **_: Any,
     ) -> Arrays:
         """The posterior of a network that answers with half of what it is shown, with or without an estimate."""
         scale, coef_zt, coef_z0, std = constants[:4]
-        z0_hat = 0.5 * scale * z_t + t
+        z0_hat = 0.5 * scale * z_t + modulations[int(t[0]), 0]
         return {"z_prev": coef_zt * z_t + coef_z0 * z0_hat + std * noise, "z0_hat": z0_hat}
 
     def mom_image(self, tokens: NDArray[Any], z_t: NDArray[Any], **_: Any) -> Arrays:
@@ -129,7 +138,13 @@ def conditions(preset: Preset) -> list[str]:
 def test_fixed_text_is_conditioned_once(steps: int, preset: Preset) -> None:
     executor = Recorder()
     restore(executor, preset, lines(), steps=steps)
-    assert executor.order == ["vqgan_encoder", *conditions(preset), *["unet_step"] * steps, "vqgan_decoder"]
+    assert executor.order == [
+        "vqgan_encoder",
+        "time_condition",
+        *conditions(preset),
+        *["unet_step"] * steps,
+        "vqgan_decoder",
+    ]
 
 
 @settings(deadline=None)
@@ -138,7 +153,7 @@ def test_sampled_text_is_conditioned_at_each_step(steps: int, preset: Preset) ->
     executor = Recorder()
     output = restore(executor, preset, lines(), steps=steps, text_sampler="categorical")
     step = [*conditions(preset), "unet_step", "mom_image", "text_step"]
-    assert executor.order == ["vqgan_encoder", *step * steps, "vqgan_decoder"]
+    assert executor.order == ["vqgan_encoder", "time_condition", *step * steps, "vqgan_decoder"]
     for place, (text, unet, mom) in enumerate(
         zip(executor.of("text_step"), executor.of("unet_step"), executor.of("mom_image"), strict=True)
     ):

@@ -88,6 +88,17 @@ def test_a_line_does_not_depend_on_its_batch(cfg: UNetConfig) -> None:
     torch.testing.assert_close(unet(**each), together, rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+def test_steps_prepared_together_equal_steps_alone() -> None:
+    unet, given = filled(TINY.unet), inputs(TINY.unet)
+    table = unet.modulations(torch.arange(18.0))
+    assert table.shape == (18, unet.modulation_size)
+    for t in (0.0, 7.0, 17.0):
+        now = {**given, "t": torch.tensor([t])}
+        torch.testing.assert_close(unet(**now, modulations=table), unet(**now), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(unet(**now, modulations=table.flip(0)), unet(**now), atol=1e-4)
+
+
 @pytest.mark.parametrize("cfg", [TINY.unet, COMPACT.unet], ids=["tiny", "compact"])
 @torch.no_grad()
 def test_a_new_network_that_corrects_an_estimate_corrects_nothing(cfg: UNetConfig) -> None:

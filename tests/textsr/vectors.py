@@ -123,7 +123,7 @@ def sizes() -> dict[str, tuple[int, ...]]:
         "image": (1, 3, 4 * h, 4 * w), "recognizer_encoder.image": (1, 3, 32, 256), "lq": (1, 3, h, w),
         "noise": latent, "z_t": latent, "z_y": latent, "z_0": latent, "glyphs": (1, 1, 4 * h, 4 * w),
         "tokens": (1, n), "weights": (1, n), "uniforms": (1, n), "prefix": (1, 5), "features": (1, 32, 16),
-        "c_cond": (1, n, TINY.mom.context_dim), "i_cond": (1, 16, channels * h * w // 16),
+        "modulations": (1, 1), "c_cond": (1, n, TINY.mom.context_dim), "i_cond": (1, 16, channels * h * w // 16),
     }  # fmt: skip
 
 
@@ -134,8 +134,14 @@ def compute() -> dict[str, NDArray[Any]]:
     executor, found = TorchExecutor(graphs(model)), {}
     for graph, module in executor.graphs.items():
         arrays = inputs(graph, tuple(module.inputs), sizes())  # type: ignore[arg-type]
+        if graph == "time_condition":
+            arrays["t"] = np.arange(TINY.schedule.steps, dtype=np.float32)
+        if graph == "unet_step":
+            arrays["modulations"] = modulations
         for name, value in executor.run(graph, {k: executor.put(v) for k, v in arrays.items()}).items():
             found[f"{graph}.{name}"] = thinned(f"{graph}.{name}", executor.get(value))
+            if name == "modulations":
+                modulations = executor.get(value)
     return found
 
 

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from textsr.config import UNetConfig
 from textsr.networks.layers import attention, traced
 
-
 HIDDEN = -1000.0
 """Added to the scores of hidden places. Published code adds -100, whose probabilities are denormal numbers (e^-100): no
 sum in float32 sees them, and they slow the product with the values to a quarter of its speed on CPUs. This gives 0."""

@@ -6,6 +6,8 @@ published keys stay as they are.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,10 +19,11 @@ from textsr.networks.swin import SwinLayer
 
 
 class ResBlock(nn.Module):
-    """Residual block whose second norm is scaled and shifted by the time embedding."""
+    """Residual block whose second norm is scaled and shifted as the step has it."""
 
     def __init__(self, in_channels: int, out_channels: int, embed_dim: int, groups: int) -> None:
         super().__init__()
+        self.channels = out_channels
         self.in_layers = nn.Sequential(
             nn.GroupNorm(groups, in_channels), nn.SiLU(), nn.Conv2d(in_channels, out_channels, 3, padding=1)
         )
@@ -33,11 +36,23 @@ class ResBlock(nn.Module):
         )
         self.skip_connection = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x (B,Cin,H,W), embedding (B,E) -> (B,Cout,H,W)."""
-        h = self.in_layers(x)
-        scale, shift = self.emb_layers(embedding)[:, :, None, None].chunk(2, dim=1)
-        h = self.out_layers[0](h) * (1 + scale) + shift
+    @property
+    def _second_norm(self) -> nn.GroupNorm:
+        norm = self.out_layers[0]
+        assert isinstance(norm, nn.GroupNorm)
+        return norm
+
+    def modulation(self, embedding: Tensor) -> Tensor:
+        """Factors and summands of the second norm's channels, its own weights included: (T,E) -> (T,2 Cout)."""
+        norm = self._second_norm
+        scale, shift = self.emb_layers(embedding).chunk(2, dim=1)
+        return torch.cat([norm.weight * (1 + scale), norm.bias * (1 + scale) + shift], dim=1)
+
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        """x (B,Cin,H,W), modulation (B or 1, 2 Cout) -> (B,Cout,H,W)."""
+        norm = self._second_norm
+        factor, summand = modulation[:, :, None, None].chunk(2, dim=1)
+        h = F.group_norm(self.in_layers(x), norm.num_groups, eps=norm.eps) * factor + summand
         for layer in list(self.out_layers)[1:]:
             h = layer(h)
         return self.skip_connection(x) + h
@@ -123,9 +138,27 @@ class UNet(nn.Module):
                     block.append(Upsample(channels))
                 self.output_blocks.append(block)
 
-    def _run(self, name: str, block: nn.Module, h: Tensor, embedding: Tensor, context: Tensor | None) -> Tensor:
+    def modulations(self, t: Tensor) -> Tensor:
+        """What steps t (T,) do to every residual block, side by side: (T,S). It depends on nothing else."""
+        embedding = timestep_embedding(t, self.cfg.model_channels)
+        embedding = self.time_embed(embedding.to(next(self.time_embed.parameters()).dtype))
+        return torch.cat([block.modulation(embedding) for block in self._res_blocks()], dim=1)
+
+    @property
+    def modulation_size(self) -> int:
+        """S."""
+        return sum(2 * block.channels for block in self._res_blocks())
+
+    def _res_blocks(self) -> list[ResBlock]:
+        """In the order in which they run."""
+        stages = (self.input_blocks, self.middle_block, self.output_blocks)
+        return [part for stage in stages for part in stage.modules() if isinstance(part, ResBlock)]
+
+    def _run(
+        self, name: str, block: nn.Module, h: Tensor, modulations: Iterator[Tensor], context: Tensor | None
+    ) -> Tensor:
         for layer in block.children():
-            h = layer(h, embedding) if isinstance(layer, ResBlock) else layer(h)
+            h = layer(h, next(modulations)) if isinstance(layer, ResBlock) else layer(h)
             if isinstance(layer, SwinLayer) and context is not None:
                 h = self.text_blocks[name](h, context)
         return h
@@ -138,10 +171,12 @@ class UNet(nn.Module):
         c_cond: Tensor | None = None,
         glyphs: Tensor | None = None,
         z_y: Tensor | None = None,
+        modulations: Tensor | None = None,
     ) -> Tensor:
         """The output (B,C,h,w): z_0, or F of the estimate's correction where the preset has one.
 
         z_t (B,C,h,w) already scaled, t (B,) or (1,), lq (B,3,h,w), c_cond (B,24,D), glyphs (B,1,4h,4w), z_y (B,C,h,w).
+        ``modulations`` (T,S) of steps 0..T-1, where they were made before: t is then a row of them.
         """
         inputs = [z_t, lq]
         if self.cfg.glyph_channels:
@@ -150,12 +185,13 @@ class UNet(nn.Module):
         if self.cfg.prior_channels:
             assert z_y is not None, "this preset's UNet reads z_y"
             inputs.append(z_y)
-        embedding = self.time_embed(timestep_embedding(t, self.cfg.model_channels).to(z_t.dtype))
+        rows = self.modulations(t) if modulations is None else modulations[t.long()]
+        each = iter(rows.to(z_t.dtype).split([2 * block.channels for block in self._res_blocks()], dim=1))
         h, skips = torch.cat(inputs, dim=1), []
         for index, block in enumerate(self.input_blocks):
-            h = self._run(f"input_blocks_{index}", block, h, embedding, c_cond)
+            h = self._run(f"input_blocks_{index}", block, h, each, c_cond)
             skips.append(h)
-        h = self._run("middle_block", self.middle_block, h, embedding, c_cond)
+        h = self._run("middle_block", self.middle_block, h, each, c_cond)
         for index, block in enumerate(self.output_blocks):
-            h = self._run(f"output_blocks_{index}", block, torch.cat([h, skips.pop()], dim=1), embedding, c_cond)
+            h = self._run(f"output_blocks_{index}", block, torch.cat([h, skips.pop()], dim=1), each, c_cond)
         return self.out(h)

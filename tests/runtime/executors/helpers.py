@@ -40,7 +40,7 @@ class Toy:
         for tensor in spec.inputs:
             sides = zip(tensor.shape, inputs[tensor.name].shape, strict=True)
             sizes |= {axis: side for axis, side in sides if isinstance(axis, str)}
-        lines = np.zeros(sizes["B"], np.float64)
+        lines = np.zeros(sizes.get("B", 1), np.float64)
         for place, tensor in enumerate(spec.inputs):
             value = np.asarray(inputs[tensor.name], np.float64)
             batched = bool(tensor.shape) and tensor.shape[0] == "B"
@@ -50,6 +50,7 @@ class Toy:
             shape = tuple(sizes[axis] if isinstance(axis, str) else axis for axis in tensor.shape)
             pattern = np.arange(int(np.prod(shape[1:]))).reshape(shape[1:]) % 7 / 7.0
             value = np.tanh(lines.reshape(-1, *[1] * (len(shape) - 1)) * (place + 1) + pattern)
+            value = np.broadcast_to(value, shape)  # what has no batch has one row for all
             found[tensor.name] = (np.abs(value) * 80 if tensor.dtype == "int64" else value).astype(tensor.dtype)
         return found
 

@@ -87,7 +87,7 @@ def test_the_text_branch_runs_beside_the_image_branch(bundle: Bundle) -> None:
 def test_the_whole_restorer_equals_onnx_runtime(bundle: Bundle) -> None:
     reference = OrtExecutor(bundle, "cpu", threads=1)
     executor, cuda = open_fake(bundle, lambda graph, arrays: reference.run(graph, arrays))
-    images = [draw_line("Hi", 20, 40), draw_line(), draw_line("x", 33, 500)]
+    images = [draw_line("Hi", 20, 40), draw_line(), draw_line("x", 33, 120)]
     ours, theirs = Restorer(bundle, executor, None), Restorer(bundle, reference, None)
     for sampler in SAMPLERS:
         for seed in range(3):
