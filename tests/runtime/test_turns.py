@@ -21,15 +21,14 @@ from tests.runtime.helpers import KnowingReader, StubExecutor, draw_line, stub_b
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def work(thread: int, call: int) -> tuple[list[NDArray[np.uint8]], int]:
-    """A thread's call: one to three lines of several shapes, and a seed."""
-    images = [
-        draw_line(f"{thread}-{call}", 20 + 4 * place, 60 + 40 * place) for place in range(1 + (thread + call) % 3)
-    ]
+def work(thread: int, call: int, lines: int = 3) -> tuple[list[NDArray[np.uint8]], int]:
+    """A thread's call: one to so many lines of several shapes, and a seed."""
+    count = 1 + (thread + call) % lines
+    images = [draw_line(f"{thread}-{call}", 20 + 4 * place, 60 + 40 * place) for place in range(count)]
     return images, thread * 100 + call
 
 
-def all_at_once(restorer: Restorer, threads: int, calls: int) -> dict[tuple[int, int], list[Result]]:
+def all_at_once(restorer: Restorer, threads: int, calls: int, lines: int = 3) -> dict[tuple[int, int], list[Result]]:
     """The results of each thread's calls, all threads starting together."""
     together = threading.Barrier(threads)
 
@@ -37,7 +36,7 @@ def all_at_once(restorer: Restorer, threads: int, calls: int) -> dict[tuple[int,
         together.wait()
         found = {}
         for call in range(calls):
-            images, seed = work(thread, call)
+            images, seed = work(thread, call, lines)
             found[thread, call] = restorer(images, seed=seed, steps=1)
         return found
 
@@ -45,9 +44,9 @@ def all_at_once(restorer: Restorer, threads: int, calls: int) -> dict[tuple[int,
         return {key: results for part in pool.map(run, range(threads)) for key, results in part.items()}
 
 
-def check_equal(restorer: Restorer, found: dict[tuple[int, int], list[Result]]) -> None:
+def check_equal(restorer: Restorer, found: dict[tuple[int, int], list[Result]], lines: int = 3) -> None:
     for (thread, call), results in found.items():
-        images, seed = work(thread, call)
+        images, seed = work(thread, call, lines)
         for one, other in zip(results, restorer(images, seed=seed, steps=1), strict=True):
             assert (one.image == other.image).all()
             assert (one.text, one.tokens, one.cause) == (other.text, other.tokens, other.cause)
@@ -63,9 +62,9 @@ def test_threads_get_what_serial_calls_get() -> None:
 @pytest.mark.slow
 def test_eight_threads_of_fifty_calls_with_real_graphs(tiny_bundle: Path) -> None:
     with Restorer.open(tiny_bundle, device="cpu", threads=1) as restorer:
-        found = all_at_once(restorer, 8, 50)
+        found = all_at_once(restorer, 8, 50, lines=1)
         assert len(found) == 400
-        check_equal(restorer, found)
+        check_equal(restorer, found, lines=1)
 
 
 class Held(StubExecutor):
