@@ -149,6 +149,7 @@ class Preset:
     transocr: TransOCRConfig | None = None  # None: an external recogniser is named by the bundle
     glyph: GlyphConfig | None = None
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    default_steps: int | None = None  # of a call that names none: the fewest that hold quality; None: all trained
 
     def __post_init__(self) -> None:
         seen, latent = self.unet.prior_channels, self.unet.latent_channels

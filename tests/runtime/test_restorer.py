@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from runtime import Gate, InputError, LineText, Restorer, Split
 from runtime.restorer import open_reader
 from tests.runtime.helpers import KnowingReader, StubExecutor, draw_line, stub_bundle, stub_restorer
 from textsr.batch import NO_READER, NO_TEXT
+from textsr.config import TINY
 
 
 @settings(max_examples=25, deadline=None)
@@ -54,6 +56,15 @@ def test_same_seed_gives_the_same_image_alone_and_in_a_batch() -> None:
         alone = restorer([image], seed=3)[0]
         assert (alone.image == result.image).all()
         assert (alone.image == other.image).all()
+
+
+@pytest.mark.parametrize(("default", "asked", "run"), [(None, None, 18), (4, None, 4), (4, 18, 18), (4, 1, 1)])
+def test_steps_not_asked_for_are_the_bundles(default: int | None, asked: int | None, run: int) -> None:
+    bundle = replace(stub_bundle(), preset=replace(TINY, default_steps=default))
+    executor = StubExecutor()
+    (result,) = Restorer(bundle, executor, None)([draw_line()], steps=asked)
+    assert result.steps == run
+    assert [graph for graph, _ in executor.runs].count("unet_step") == run
 
 
 def test_noise_depends_on_seed_and_image() -> None:

@@ -170,6 +170,13 @@ def test_a_checkpoint_states_what_it_was_trained_without(name: str, tmp_path: Pa
     np.testing.assert_array_equal(run(loaded, batch()).image, run(model, batch()).image)
 
 
+def test_default_steps_are_stated() -> None:
+    assert stated_preset(SMALL, {"default_steps": "4"}) == replace(SMALL, default_steps=4)
+    for wrong in ("0", "19", "four", "-1", ""):
+        with pytest.raises(BundleError, match="is not from 1 to 18"):
+            stated_preset(SMALL, {"default_steps": wrong})
+
+
 def test_metadata_without_a_known_part() -> None:
     assert stated_preset(SMALL, {}) == SMALL
     assert stated_ablations({}) == ()

@@ -11,16 +11,17 @@ from textsr.config import SCHEDULES, Preprocessing, Preset, ablated
 from textsr.errors import BundleError, InputError
 
 SCHEDULE, ALPHABET, SYMBOLS, PREPROCESSING = "schedule", "alphabet", "recognizer_symbols", "transocr_preprocessing"
-WITHOUT = "without"
+WITHOUT, DEFAULT_STEPS = "without", "default_steps"
 """Metadata keys: T of `textsr.config.SCHEDULES`; `Alphabet.to_json`; TransOCR's symbols as one string, in the order of
-its classes 1..classes-2; `TransOCRConfig.preprocessing`; `ABLATIONS` of `textsr.config` with commas between. Each may
-be absent."""
+its classes 1..classes-2; `TransOCRConfig.preprocessing`; `ABLATIONS` of `textsr.config` with commas between; steps of
+a call that names none. Each may be absent."""
 
 
 def stated_preset(preset: Preset, metadata: Mapping[str, str]) -> Preset:
-    """``preset`` with the schedule, the recogniser's preprocessing and the parts that the checkpoint was made for.
+    """``preset`` with the schedule, the recogniser's preprocessing, the parts and the default steps of the checkpoint.
 
-    :raises BundleError: the metadata names a schedule, a preprocessing or a part left out that is not known.
+    :raises BundleError: the metadata names a schedule, a preprocessing or a part left out that is not known, or more
+        steps than were trained.
     """
     schedule, preprocessing = metadata.get(SCHEDULE), metadata.get(PREPROCESSING)
     if schedule is not None:
@@ -33,6 +34,11 @@ def stated_preset(preset: Preset, metadata: Mapping[str, str]) -> Preset:
             raise BundleError(f"the checkpoint's preprocessing {preprocessing!r} is none of {', '.join(known)}")
         name: Any = preprocessing
         preset = replace(preset, transocr=replace(preset.transocr, preprocessing=name))
+    steps = metadata.get(DEFAULT_STEPS)
+    if steps is not None:
+        if not steps.isdecimal() or not 1 <= int(steps) <= preset.schedule.steps:
+            raise BundleError(f"the checkpoint's default of {steps!r} steps is not from 1 to {preset.schedule.steps}")
+        preset = replace(preset, default_steps=int(steps))
     try:
         return ablated(preset, stated_ablations(metadata))
     except InputError as error:
