@@ -137,7 +137,7 @@ def parser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads of every method (default: all)")
     add("--seed", type=int, default=0, help="seed of the restoration")
-    add("--steps", type=int, default=None, help="residual-shift steps of plain ours (default: all)")
+    add("--steps", type=int, default=None, help="residual-shift steps of plain ours (default: the bundle's)")
     add("--out", type=Path, default=Path("runs/quality"), help="folder for JSON, tables and pictures")
     add("--testset", type=Path, default=testset.FOLDER, help="folder of the test split (made if missing)")
     add("--reuse", type=Path, default=SCORES, metavar="FILE", help=f"scores kept between runs (default: {SCORES.name})")
