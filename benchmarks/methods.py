@@ -102,7 +102,7 @@ def ours(name: str, options: MethodOptions, steps: int | None) -> Opened:
 
     restorer = Restorer.open(options.bundle, options.device, threads=options.threads)
     preset = restorer.preset
-    taken = preset.default_steps if steps is None else steps
+    taken = steps if steps is not None else preset.default_steps or preset.schedule.steps
     if not 1 <= taken <= preset.schedule.steps:
         raise InputError(f"method {name}: the bundle takes from 1 to {preset.schedule.steps} steps")
 
