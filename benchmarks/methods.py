@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -112,7 +113,10 @@ def ours(name: str, options: MethodOptions, steps: int | None) -> Opened:
 
     executor = f"{restorer.executor.name}, onnxruntime {onnxruntime.__version__}"
     reader = f"rapidocr {version('rapidocr')}" if restorer.reader is not None else "no recogniser"
-    bundle = sha256(restorer.bundle.path / MANIFEST)
+    files = json.loads((restorer.bundle.path / MANIFEST).read_text(encoding="utf-8"))["files"]
+    bundle = hashlib.sha256(repr((sorted(files.items()), replace(preset, default_steps=None))).encode()).hexdigest()[
+        :16
+    ]
     key = f"ours, bundle {bundle}, code {_code()}, {executor}, {reader}, seed {options.seed}, steps {taken}"
     cost = _cost(preset)
     return Opened(name, run, key, executor, cost.trained, cost.line(taken), "Apache-2.0")
