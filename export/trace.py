@@ -21,6 +21,7 @@ from polygraphy.logger import G_LOGGER
 from torch import Tensor, nn
 
 from export.blocks import named
+from export.simplify import simplify
 from textsr.errors import EngineError
 from textsr.graphs import Graph
 
@@ -66,6 +67,7 @@ def trace(name: str, module: Graph, inputs: Mapping[str, NDArray[Any]], state: M
     weights = _promote_weights(program.graph, local)
     _forget_origin(program.graph)
     _fold(program)
+    simplify(program)
     model = _sanitize(ir.to_proto(program), name)
     kept = _drop_unused(model, weights)
     logger.info("%s: %d nodes, %d weights", name, len(model.graph.node), len(kept))
