@@ -50,7 +50,7 @@ def linear(sizes: tuple[int, ...], columns: int, out: int) -> Any:
         helper.make_node("Add", ["product", "bias"], ["sum"], name="block.0/node_linear"),
         helper.make_node("Relu", ["sum"], ["out"]),
     ]
-    inputs = {"x": ["B", *sizes, columns], "weight": [out, columns], "bias": [out]}
+    inputs: dict[str, list[Any]] = {"x": ["B", *sizes, columns], "weight": [out, columns], "bias": [out]}
     return model(nodes, inputs, {}, ["B", *sizes, out])
 
 
