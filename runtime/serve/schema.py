@@ -1,0 +1,104 @@
+"""The service's JSON: requests as pydantic checks them, and answers as OpenAPI tells of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC"
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Strict(BaseModel):
+    """Names that are not known are refused: a misspelt option would be lost in silence."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Picture(Strict):
+    """One line of text to restore."""
+
+    image: str = Field(description="The picture's file (PNG, JPEG, WebP, BMP or TIFF) in base64.")
+    name: str | None = Field(None, max_length=300, description="Comes back with the result.")
+    text: str | None = Field(
+        None, description="What the line says, where you know; empty: restore from the picture alone."
+    )
+    confidences: list[Share] | None = Field(None, description="One for each character of the text.")
+
+
+class Choices(Strict):
+    """Options of a request; they hold for all its pictures."""
+
+    seed: int = Field(0, ge=0, lt=2**32, description="Same seed, same picture, same result.")
+    steps: int | None = Field(None, ge=1, description="Diffusion steps; fewer are faster. Default: the bundle's.")
+    scale: float = Field(4.0, gt=0, le=4, description="Size of the result relative to the input.")
+    text_sampler: Literal["fixed", "categorical"] = Field("fixed", description="categorical may correct the text.")
+    deadline_ms: float | None = Field(
+        None, gt=0, description="What is not done this long after the request was accepted is only enlarged."
+    )
+    guarded: bool = Field(True, description="false does without the guard, where the service has one.")
+    reread: bool = Field(False, description="Also read the result: `after` then says what it shows now.")
+    show_input: bool = Field(False, description="Also give the input back as it was decoded, as PNG.")
+
+
+class RestoreRequest(Choices):
+    """A request in JSON."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"images": [{"image": PIXEL, "text": "Hello 42"}], "seed": 0}}
+    )
+    images: list[Picture] = Field(min_length=1)
+
+
+class ProblemBody(BaseModel):
+    """Why something was not done (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+class After(BaseModel):
+    """What the recogniser reads on the result."""
+
+    text: str
+    confidences: list[float]
+
+
+class Restored(BaseModel):
+    """What became of one picture. With `error` all else is empty."""
+
+    name: str | None = None
+    image: str | None = Field(None, description="The result as PNG in base64: restored, or only enlarged.")
+    width: int = 0
+    height: int = 0
+    applied: bool = Field(False, description="Whether it was restored.")
+    cause: str = Field(
+        "", description="Why not, in a word: blank, too_low, sharp, read_well, deadline, not_finite, guard or input."
+    )
+    reason: str = Field("", description="The same in a sentence, or what the restoration lacked.")
+    text: str = Field("", description="What the restoration was told the line says.")
+    confidence: float = 0.0
+    confidences: list[float] = []
+    centres: list[float] = Field([], description="Places of the characters, as shares of the line's length.")
+    after: After | None = None
+    input: str | None = None
+    pieces: list[dict[str, Any]] = []
+    turned: int = 0
+    stacked: bool = False
+    timings: dict[str, float] = Field({}, description="Seconds.")
+    executor: str = ""
+    reader: str = ""
+    seed: int = 0
+    steps: int = 0
+    evidence: dict[str, Any] = Field({}, description="What the guard found.")
+    error: ProblemBody | None = None
+
+
+class RestoreAnswer(BaseModel):
+    """One result a picture, in order."""
+
+    results: list[Restored]
+    seconds: float
