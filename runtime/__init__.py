@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from runtime.events import Event
+from runtime.guard import Guard, GuardOptions
 from runtime.options import Gate, Split
 from runtime.restorer import Restorer
 from runtime.result import Result
@@ -18,6 +19,8 @@ __all__ = [
     "EngineError",
     "Event",
     "Gate",
+    "Guard",
+    "GuardOptions",
     "InputError",
     "LineText",
     "Restorer",

@@ -199,6 +199,8 @@ class Call:
                 result = replace(
                     result, image=untold.image, applied=False, reason=verdict.reason, cause=gate.GUARD
                 )  # fmt: skip
+            elif verdict.reason:  # applied, but the guard has something to say
+                result = replace(result, reason="; ".join(part for part in (result.reason, verdict.reason) if part))
             timings = {**result.timings, "guard": seconds / len(judged)}
             self.results[done.line.place] = replace(result, evidence=dict(verdict.evidence), timings=timings)
         passed = sum(verdict.applied for verdict in verdicts)

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from runtime.bundle import shipped
 from runtime.executors import EXECUTORS
+from runtime.guard import Guard, GuardOptions
 from runtime.options import Gate, Options, Split
 from runtime.restorer import Restorer
 from runtime.result import Result, enlarged
@@ -59,6 +60,12 @@ what is left alone
   see less than they show. With --max-confidence so are lines that are read well already, and with --deadline-ms what
   is not done in time.
 
+guard
+  A restored line is read again, compared with its input, and compared with what the picture alone, restored without
+  the text, reads; where they disagree the line is only enlarged, and the report's "evidence" says what was found.
+  --never-change-text keeps the input wherever the recogniser reads another text after than before. Without a
+  recogniser nothing is applied. --no-guard applies what comes out, whatever it says.
+
 report
   One JSON object a line for each input: input, output, text, confidence, confidences, centres, applied, reason, cause,
   executor, reader, timings (seconds), seed, steps, pieces, turned, stacked, evidence. "applied" is false where the
@@ -98,6 +105,7 @@ def parser() -> argparse.ArgumentParser:
         help="fixed keeps the text as read, categorical lets the text diffusion correct it (default: fixed)",
     )  # fmt: skip
     _add_shapes(made)
+    _add_guard(made)
     add("--compare", action="store_true", help="also write OUT/<name>.compare.png: before above, after below")
     add("--report", type=Path, metavar="FILE.jsonl", help="write what was done, one JSON object a line")
     add("--overwrite", action="store_true", help="replace existing results")
@@ -129,6 +137,13 @@ def _add_shapes(made: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_guard(made: argparse.ArgumentParser) -> None:
+    """Options of the guard."""
+    made.add_argument("--guard", action=argparse.BooleanOptionalAction, default=True,
+        help="only enlarge lines of which it is not sure that they still say the same (default: on)")  # fmt: skip
+    made.add_argument("--never-change-text", action="store_true", help="keep the input where the text read changes")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status: 0 done, 1 something failed, 2 wrong usage."""
     options = parser().parse_args(argv)
@@ -155,7 +170,10 @@ def _run(options: argparse.Namespace) -> int:
     for name, reason in found.failures:
         _say(f"{name}: {reason}")
     if found.items:
-        restorer = Restorer.open(options.bundle, options.device, executor=options.executor, precision=options.precision)
+        restorer = Restorer.open(
+            options.bundle, options.device, executor=options.executor, precision=options.precision,
+            guard=_guard(options),
+        )  # fmt: skip
         restorer.check(_options(options))
         records += _restore_all(restorer, found.items, texts, options)
     reported = _report(records, options.report)
@@ -175,6 +193,11 @@ def _options(given: argparse.Namespace) -> Options:
     )  # fmt: skip
 
 
+def _guard(given: argparse.Namespace) -> Guard | None:
+    """The guard that is asked for."""
+    return Guard(GuardOptions(never_change_text=given.never_change_text)) if given.guard else None
+
+
 def _report(records: Sequence[dict[str, Any]], path: Path | None) -> bool:
     """Writes the report where one is asked for; False, and a line on standard error, when that fails."""
     if path is None:
@@ -188,6 +211,8 @@ def _report(records: Sequence[dict[str, Any]], path: Path | None) -> bool:
 
 
 def _check(options: argparse.Namespace) -> None:
+    if options.never_change_text and not options.guard:
+        raise InputError("--never-change-text is the guard's work: leave out --no-guard")
     if options.out.exists() and not options.out.is_dir():
         raise InputError(f"{options.out} is a file: -o needs a folder")
     if options.report is not None and options.report.exists() and not options.overwrite:

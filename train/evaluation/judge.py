@@ -50,8 +50,13 @@ class Judge:
 
     def __call__(self, image: NDArray[np.uint8]) -> str:
         """The text of an RGB line (h, w, 3) uint8; empty where nothing is read."""
+        return self.rated(image)[0]
+
+    def rated(self, image: NDArray[np.uint8]) -> tuple[str, float]:
+        """The text, and the mean confidence (0..1) of its characters; 0 where nothing is read."""
         readings, _ = self._recognizer([np.ascontiguousarray(image[:, :, ::-1])])
-        return str(readings[0][0])
+        text, confidence = readings[0]
+        return str(text), float(np.nan_to_num(confidence))
 
 
 class TransOCRJudge:

@@ -1,0 +1,50 @@
+"""What the guard lets through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from textsr.errors import InputError
+
+WithoutReader = Literal["picture", "refuse"]
+
+
+@dataclass(frozen=True)
+class GuardOptions:
+    """Thresholds of `runtime.guard.Guard`. The defaults were chosen on lines of the validation split; what they do on
+    the test split, judged by another recogniser, is in ``benchmarks/results/guard.json`` (`benchmarks.guard`).
+
+    ``min_similarity``: structural similarity, -1..1, that the restored line, shrunk again, has to the input at least;
+    ``min_column``: the same of its worst character's columns, so that one changed character is not averaged away.
+    ``max_change``: share (0..1) of characters in which the restored line may read otherwise than it was told.
+    ``max_doubt``: the same against the line restored from the picture alone, in ``blind_steps`` steps.
+    ``min_confidence``: 0..1, of the least sure character of the restored line, and of the one restored without text.
+    ``max_drop``: how much less sure (mean of the characters) the restored line may be read than the input.
+    ``never_change_text``: the input is kept where the recogniser does not read the very same text before and after.
+    ``without_reader``: without a recogniser "refuse" lets nothing through; "picture" judges by the similarity alone,
+    which tells a wrong line but seldom a wrong character.
+    ``complete``: gather all evidence, also where the decision has fallen; else what costs most is left out then.
+    """
+
+    min_similarity: float = 0.65
+    min_column: float = 0.6
+    max_change: float = 0.0
+    max_doubt: float = 0.0
+    min_confidence: float = 0.95
+    max_drop: float = 0.1
+    never_change_text: bool = False
+    without_reader: WithoutReader = "refuse"
+    blind_steps: int = 1
+    complete: bool = False
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            least = -1 if field.name in ("min_similarity", "min_column") else 0
+            if isinstance(value, float) and not least <= value <= 1:
+                raise InputError(f"guard: {field.name} must be from {least} to 1, not {value}")
+        if self.without_reader not in ("picture", "refuse"):
+            raise InputError(f"guard: without_reader {self.without_reader!r}: choose picture or refuse")
+        if isinstance(self.blind_steps, bool) or not isinstance(self.blind_steps, int) or self.blind_steps < 1:
+            raise InputError(f"guard: blind_steps must be a whole number from 1, not {self.blind_steps!r}")
