@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
@@ -22,6 +22,9 @@ from benchmarks.testset import enlarge
 from textsr.config import SCALE, Preset
 from textsr.describe import Cost
 from textsr.errors import InputError
+
+if TYPE_CHECKING:
+    from runtime import Restorer
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ("realesrgan-x4plus", "realesr-animevideov3", "dat-light")
@@ -98,10 +101,9 @@ def ours(name: str, options: MethodOptions, steps: int | None) -> Opened:
 
     :raises InputError: there are not so many steps.
     """
-    from runtime import Restorer
     from runtime.bundle import MANIFEST
 
-    restorer = Restorer.open(options.bundle, options.device, threads=options.threads)
+    restorer = _restorer(options.bundle, options.device, options.threads)
     preset = restorer.preset
     taken = steps if steps is not None else preset.default_steps or preset.schedule.steps
     if not 1 <= taken <= preset.schedule.steps:
@@ -114,12 +116,19 @@ def ours(name: str, options: MethodOptions, steps: int | None) -> Opened:
     executor = f"{restorer.executor.name}, onnxruntime {onnxruntime.__version__}"
     reader = f"rapidocr {version('rapidocr')}" if restorer.reader is not None else "no recogniser"
     files = json.loads((restorer.bundle.path / MANIFEST).read_text(encoding="utf-8"))["files"]
-    bundle = hashlib.sha256(repr((sorted(files.items()), replace(preset, default_steps=None))).encode()).hexdigest()[
-        :16
-    ]
+    parts = repr((sorted(files.items()), replace(preset, default_steps=None)))
+    bundle = hashlib.sha256(parts.encode()).hexdigest()[:16]
     key = f"ours, bundle {bundle}, code {_code()}, {executor}, {reader}, seed {options.seed}, steps {taken}"
     cost = _cost(preset)
     return Opened(name, run, key, executor, cost.trained, cost.line(taken), "Apache-2.0")
+
+
+@cache
+def _restorer(bundle: str, device: str, threads: int) -> Restorer:
+    """One for all numbers of steps: each would hold its graphs' memory."""
+    from runtime import Restorer
+
+    return Restorer.open(bundle, device, threads=threads)
 
 
 def _cost(preset: Preset) -> Cost:
