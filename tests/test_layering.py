@@ -38,7 +38,18 @@ def imported(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = inside[: len(inside) - node.level] if node.level else []
-            yield ".".join([*above, *(node.module or "").split(".")]).strip(".")
+            module = ".".join([*above, *(node.module or "").split(".")]).strip(".")
+            names = [f"{module}.{alias.name}" for alias in node.names]
+            parts = [name for name in names if is_module(name)]  # "from package import module" is no use of the package
+            yield from parts
+            if len(parts) < len(names):
+                yield module
+
+
+def is_module(name: str) -> bool:
+    """Whether a full name is one of our files or folders."""
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
 @pytest.mark.parametrize("package", PACKAGES)
