@@ -13,32 +13,19 @@ from numpy.typing import NDArray
 from runtime import gate
 from runtime.deadline import Deadline, DeadlinePassed
 from runtime.events import Event
-from runtime.finish import Restored, finish, untouched
+from runtime.finish import Restored, Tools, finish, untouched
 from runtime.gate import Refusal
-from runtime.judging import Candidate, Guard
+from runtime.judging import Candidate
 from runtime.lines import Line, Piece, lay, line_batch, read, read_any, split, take
 from runtime.options import Options
 from runtime.recognizer import LineReader
 from runtime.result import Result, enlarged
-from textsr.alphabet import Alphabet
-from textsr.config import Preset
 from textsr.errors import EngineError, InputError
 from textsr.linetext import LineText
-from textsr.loop import Executor, LoopOutput, restore
+from textsr.loop import LoopOutput, restore
 from textsr.reading import LineReading
 
 Tell = Callable[[Event], None]
-
-
-@dataclass(frozen=True)
-class Tools:
-    """What a call works with: the restorer's parts as they were when it began."""
-
-    executor: Executor
-    preset: Preset
-    alphabet: Alphabet
-    reader: LineReader | None
-    guard: Guard | None
 
 
 class Call:

@@ -5,23 +5,34 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.gate import NOT_FINITE, Refusal
-from runtime.judging import Candidate
+from runtime.judging import Candidate, Guard
 from runtime.lines import Line, Piece
 from runtime.options import Options
 from runtime.orientation import sureness
+from runtime.recognizer import LineReader
 from runtime.result import Result, ResultPiece, enlarged
 from runtime.stitch import blended
+from textsr.alphabet import Alphabet
+from textsr.config import Preset
 from textsr.fit import resample_uint8, to_uint8, unfit_line, unfit_window
-from textsr.loop import LoopOutput
+from textsr.loop import Executor, LoopOutput
 
-if TYPE_CHECKING:
-    from runtime.call import Tools
+
+@dataclass(frozen=True)
+class Tools:
+    """What a call works with: the restorer's parts as they were when it began."""
+
+    executor: Executor
+    preset: Preset
+    alphabet: Alphabet
+    reader: LineReader | None
+    guard: Guard | None
 
 
 @dataclass

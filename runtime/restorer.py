@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.bundle import Bundle
-from runtime.call import Call, Tools
+from runtime.call import Call
 from runtime.deadline import Deadline
 from runtime.events import Event, EventKind, OnEvent, tell
 from runtime.executors import open_executor
+from runtime.finish import Tools
 from runtime.judging import Guard
 from runtime.options import Gate, Options, Split
 from runtime.recognizer import LineReader, PPOCRReader, find_model
