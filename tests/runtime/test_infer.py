@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtime import EngineError, infer
+from runtime import EngineError, Guard, GuardOptions, infer
 from runtime.restorer import Restorer
 from tests.runtime.helpers import KnowingReader, StubExecutor, draw_line, stub_restorer
 from tests.textsr.test_images import huge_png
@@ -195,7 +195,7 @@ def test_the_whole_path_from_a_shell(tiny_bundle: Path, tmp_path: Path) -> None:
 def test_executor_and_precision_are_passed_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[tuple[str, ...], dict[str, str]]] = []
 
-    def opened(*given: str, **options: str) -> Restorer:
+    def opened(*given: str, guard: object, **options: str) -> Restorer:
         asked.append((given, options))
         return stub_restorer(KnowingReader())
 
@@ -206,3 +206,19 @@ def test_executor_and_precision_are_passed_on(folder: Path, monkeypatch: pytest.
         (("compact", "auto"), {"executor": "auto", "precision": "auto"}),
         (("compact", "cpu"), {"executor": "torch", "precision": "fp32"}),
     ]
+
+
+def test_the_guard_is_on_unless_it_is_told_otherwise(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guards: list[Guard | None] = []
+
+    def opened(*given: str, guard: Guard | None, **options: str) -> Restorer:
+        guards.append(guard)
+        return stub_restorer(KnowingReader())
+
+    monkeypatch.setattr(Restorer, "open", opened)
+    for place, words in enumerate(([], ["--guard"], ["--never-change-text"], ["--no-guard"])):
+        assert run("in/a.png", "-o", f"out{place}", *words) == 0
+    assert [guard and guard.options for guard in guards] == [
+        GuardOptions(), GuardOptions(), GuardOptions(never_change_text=True), None,
+    ]  # fmt: skip
+    assert run("in/a.png", "-o", "more", "--no-guard", "--never-change-text") == 2

@@ -224,7 +224,7 @@ def test_promises(
 def test_thresholds_out_of_range() -> None:
     for wrong in ({"min_confidence": 1.5}, {"max_doubt": -0.1}, {"blind_steps": 0}, {"without_reader": "guess"}):
         with pytest.raises(InputError, match="guard"):
-            GuardOptions(**wrong)  # type: ignore[arg-type]
+            GuardOptions(**wrong)
 
 
 def test_in_the_restorer() -> None:

@@ -1,0 +1,132 @@
+"""The guard's benchmark: counting, choosing, keeping; and that JSON, picture and README agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from benchmarks import guard, guard_result
+from benchmarks.guard_lines import GuardLine, Row, Rows, record
+from benchmarks.guard_rates import asked, choose, curve, objections, rates
+from runtime import InputError, Restorer
+from runtime.guard import Evidence, GuardOptions
+from tests.runtime.helpers import KnowingReader, StubExecutor, draw_line, stub_bundle
+
+GOOD = Evidence("ab", 0.9, 0.9, "ab", "ab", "ab", None, None, 1.0, 1.0, 1.0, 1.0, ("picture", "reading", "blind"))
+
+
+def row(before: str, after: str, weakest: float = 1.0, confidence: float = 0.9, **evidence: Any) -> Row:
+    found = replace(GOOD, weakest_after=weakest, **evidence)
+    return Row(0, "ab", "mild", before, after, confidence, found, 1.0, 0.5)
+
+
+ROWS = [
+    row("ab", "ab"),
+    row("ab", "ax", 0.6),  # broken, unsure
+    row("ab", "ax", blind="ax"),  # broken, the picture alone reads otherwise
+    row("ax", "ab"),  # fixed
+    row("ax", "ax", 0.7),  # painted, unsure
+    row("ax", "ay", 0.3, confidence=0.5),  # wrong, and the judge is not sure of it
+    replace(row("ax", "ax"), evidence=None),  # not restored
+]
+OPTIONS = GuardOptions(min_confidence=0.8)
+
+
+def test_counts() -> None:
+    without, under = rates(ROWS, None), rates(ROWS, OPTIONS)
+    assert (without.right, without.applied, without.broken, without.painted, without.fixed) == (3, 6, 2, 1, 1)
+    assert (under.applied, under.broken, under.painted, under.fixed) == (2, 0, 0, 1)
+    assert (without.correct, under.correct) == (2, 4)
+    assert under.gain == pytest.approx(1 / 7)
+    assert without.broken_share == pytest.approx(2 / 3)
+    assert without.painted_share == pytest.approx(1 / 4)
+    assert objections(ROWS, OPTIONS) == {"confidence": 3, "blind": 1}
+    assert asked(ROWS, OPTIONS) == pytest.approx(3 / 6)
+
+
+def test_the_lowest_threshold_that_keeps_the_bars() -> None:
+    found = curve(ROWS, OPTIONS, (0.0, 0.5, 0.65, 0.75, 0.9))
+    assert choose(found, rates(ROWS, None)) == 0.75
+    assert choose(found[:2], rates(ROWS, None)) == 0.0  # none does: as few errors as can be had
+    assert [under.applied for _, under in found] == sorted((under.applied for _, under in found), reverse=True)
+
+
+def test_rows_are_kept_and_others_refused(tmp_path: Path) -> None:
+    kept = Rows(tmp_path / "rows.jsonl", "key")
+    assert kept.read() == []
+    kept.add(ROWS[:3])
+    kept.add(ROWS[3:])
+    assert kept.read() == ROWS
+    with pytest.raises(InputError, match="another run"):
+        Rows(tmp_path / "rows.jsonl", "other").read()
+
+
+def test_lines_are_recorded_with_all_evidence() -> None:
+    def judge(image: NDArray[np.uint8]) -> tuple[str, float]:
+        return str(image.shape[0]), 0.5
+
+    restorer = Restorer(stub_bundle(), StubExecutor(), KnowingReader())
+    pictures: Sequence[NDArray[np.uint8]] = [draw_line("a", 24, 90), np.full((24, 90, 3), 7, np.uint8)]
+    lines = [GuardLine(place, "t", "mild", picture) for place, picture in enumerate(pictures)]
+    first, flat = list(record(lines, restorer, judge, 1, 0, 2))
+    assert first.evidence is not None
+    assert first.evidence.witnesses == ("picture", "reading", "blind")
+    assert (first.index, first.reading, first.confidence) == (0, "96", 0.5)
+    assert flat.evidence is None
+    assert flat.reading == flat.input_reading
+
+
+def data() -> dict[str, Any]:
+    part = guard_result.part(ROWS, OPTIONS, "PP", "test split")
+    return {"format": 1, "steps": 4, "options": {"min_confidence": 0.8}, "test": part, "validation": part}
+
+
+def test_the_table_says_what_was_counted() -> None:
+    text = guard_result.markdown(data())
+    assert "| input read right, applied and read wrong | 2 of 3 (66.7%) | 0 of 3 (0.0%) | at most 1% |" in text
+    assert "| lines applied | 6 | 2 | |" in text
+    assert "cannot be told" in text
+    with pytest.raises(InputError, match="guard"):
+        guard_result.put_into("no marks", data())
+    put = guard_result.put_into(f"a\n{guard_result.BEGIN}\nformer\n{guard_result.END}\nb\n", data())
+    assert text in put
+    assert "former" not in put
+
+
+def test_a_gain_is_kept_or_not() -> None:
+    part = {"without": {"gain": 0.1}, "with": {"gain": 0.05}}
+    assert guard_result.kept(part) == pytest.approx(0.5)
+    assert guard_result.kept({"without": {"gain": 0.0}, "with": {"gain": 0.05}}) is None
+
+
+def test_the_picture_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    guard_result.draw(data(), tmp_path / "guard.png")
+    assert (tmp_path / "guard.png").stat().st_size > 5000
+
+
+def test_what_is_shown_is_what_was_measured() -> None:
+    """The README's part is made of the JSON, whose thresholds are the guard's defaults."""
+    found = guard_result.read()
+    default = GuardOptions()
+    assert found["options"] == {name: getattr(default, name) for name in found["options"]}
+    at = {point["min_confidence"]: point for point in found["test"]["curve"]}
+    point = at[default.min_confidence]
+    assert {name: point[name] for name in found["test"]["with"]} == found["test"]["with"]
+    assert guard_result.PICTURE.exists()
+    readme = guard_result.README.read_text(encoding="utf-8")
+    if guard_result.BEGIN not in readme:
+        pytest.skip("the README has no part for the guard yet")
+    assert guard_result.put_into(readme, found) == readme
+
+
+def test_the_command_says_what_it_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert guard.main(["--split", "validation", "--out", str(tmp_path)]) == 1
+    assert "--data and --judge" in capsys.readouterr().err
+    assert guard.main(["--lines", "0", "--out", str(tmp_path)]) == 1
