@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import ipaddress
 import logging
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +14,9 @@ from types import FrameType
 
 from runtime.bundle import shipped
 from runtime.executors import EXECUTORS
+from runtime.guard import Guard, GuardOptions
 from runtime.restorer import Restorer
-from textsr.errors import EngineError, TextSRError
+from textsr.errors import InputError, TextSRError
 
 try:
     import uvicorn
@@ -47,6 +49,9 @@ def parser() -> argparse.ArgumentParser:
     add("--executor", default="auto", choices=("auto", *EXECUTORS), help="what runs the graphs")
     add("--precision", default="auto", help="auto, fp32 or fp16")
     add("--threads", type=int, help="CPU threads of the executor")
+    add("--guard", action=argparse.BooleanOptionalAction, default=True,
+        help="judge what is restored, and only enlarge what cannot be trusted")  # fmt: skip
+    add("--never-change-text", action="store_true", help="only enlarge where the restored line reads otherwise")
     add("--max-batch", type=int, default=settings.max_batch, help="pictures restored at once, of all requests")
     add("--max-wait-ms", type=float, default=settings.max_wait * 1000, help="how long the first waits for others")
     add("--workers", type=int, default=settings.workers, help="batches under way at once")
@@ -71,13 +76,14 @@ class Server(uvicorn.Server):
         self._ending: asyncio.Task[None] | None = None
         service.on_failure = self._give_up
 
-    async def startup(self, sockets: list | None = None) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal: the first ends in order, the second at once."""
         if self._loop is None or self._service.stopping:
+            logger.warning("stopping at once")
             self.should_exit = self.force_exit = True
             return
         self._service.stopping = True
@@ -101,16 +107,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="textsr: %(levelname)s %(message)s", stream=sys.stderr)
     try:
         settings = _settings(given)
+        if given.never_change_text and not given.guard:
+            raise InputError("--never-change-text is the guard's work: leave out --no-guard")
     except TextSRError as error:
         sys.stderr.write(f"textsr: {error}\n")
         return MISUSED
     if settings.token is None and not _is_loopback(given.host):
         logger.warning("anyone who reaches %s may use the service: consider --token-file", given.host)
 
+    guard = Guard(GuardOptions(never_change_text=given.never_change_text)) if given.guard else None
+
     def open_restorer() -> Restorer:
         return Restorer.open(
-            given.bundle, given.device, executor=given.executor, precision=given.precision, threads=given.threads
-        )
+            given.bundle, given.device, executor=given.executor, precision=given.precision, threads=given.threads,
+            guard=guard,
+        )  # fmt: skip
 
     app = create_app(open_restorer, settings)
     config = uvicorn.Config(
@@ -118,11 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         log_config=None, limit_concurrency=given.max_connections, timeout_keep_alive=15,
     )  # fmt: skip
     service: Service = app.state.service
-    try:
-        Server(config, service).run()
-    except EngineError as error:
-        sys.stderr.write(f"textsr: {error}\n")
-        return FAILED
+    Server(config, service).run()
     return FAILED if service.failure is not None else 0
 
 

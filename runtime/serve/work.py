@@ -96,7 +96,7 @@ def run(restorer: Restorer, jobs: Sequence[Job], batch_size: int) -> list[Outcom
 
 def warm_up(restorer: Restorer) -> None:
     """Restores a made-up line in one step, so that the first caller does not wait for what is made on first use."""
-    ramp = np.tile(np.arange(96, dtype=np.uint8)[None, :, None], (24, 1, 3))
+    ramp = np.tile(np.linspace(255, 128, 96).astype(np.uint8)[None, :, None], (24, 1, 3))
     options = Options()
     gate = replace(options.gate, enabled=False)
     restorer([ramp], steps=1, gate=gate, guarded=False)

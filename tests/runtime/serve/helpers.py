@@ -52,8 +52,9 @@ def serving(restorer: Restorer | None = None, settings: Settings | None = None) 
 def wait_until_ready(client: TestClient) -> None:
     """Returns when the restorer is open. Raises AssertionError when it does not open within a minute."""
     end = time.monotonic() + 60
-    while client.get("/readyz").status_code != 200:
-        assert time.monotonic() < end, client.get("/readyz").text
+    while (answer := client.get("/readyz")).status_code != 200:
+        assert time.monotonic() < end, answer.text
+        assert answer.json()["status"] != "failed"
         time.sleep(0.01)
 
 
