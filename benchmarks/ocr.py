@@ -2,7 +2,8 @@
 
 The same calls give text accuracy and time: for each line or page RapidOCR is called without us and in each way with
 us, in turns. RapidOCR's own recogniser is the one that also tells our restoration what a line says, so
-``--recognisers`` takes another generation besides. Figures are written after each part; ``--readme`` puts them into the README.
+``--recognisers`` takes another generation besides. Figures are written after each part; ``--readme`` puts them into the
+README.
 """
 
 from __future__ import annotations

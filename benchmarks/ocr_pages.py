@@ -90,5 +90,7 @@ def match(page: Page, boxes: Sequence[NDArray[np.float64]], texts: Sequence[str]
         low, high = line.quad.min(axis=0), line.quad.max(axis=0)
         inside = np.flatnonzero(((centres >= low) & (centres <= high)).all(axis=1) & ~taken)
         taken[inside] = True
-        readings.append("".join(texts[place] for place in sorted(inside, key=lambda place: centres[place][0])))
+        readings.append(
+            "".join(texts[place] for place in sorted(map(int, inside), key=lambda place: centres[place][0]))
+        )
     return readings, int((~taken).sum())

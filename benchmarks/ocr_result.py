@@ -113,7 +113,8 @@ def _cells(one: Data, row: Data) -> list[str]:
         change = f"{row['gained']}, {row['lost']}"
     return [
         READS[one["recogniser"]], on, row["way"], Interval(**row["acc"]).format(1, 100),
-        Interval(**row["ned"]).format(), less, change, _range(row["seconds"]), _range(row["times"]) if row["times"] else "",
+        Interval(**row["ned"]).format(), less, change, _range(row["seconds"]),
+        _range(row["times"]) if row["times"] else "",
     ]  # fmt: skip
 
 
