@@ -40,7 +40,12 @@ def test_doctr_reads_crops_that_went_through_us(doctr: Any, monkeypatch: pytest.
     monkeypatch.setattr(doctr.det_predictor, "forward", lambda pages, **_: [{"words": relative}])
     shown: list[Any] = []
     before = doctr.reco_predictor.forward
-    monkeypatch.setattr(doctr.reco_predictor, "forward", lambda crops: before(shown.extend(crops) or crops))
+
+    def forward(crops: Any) -> Any:
+        shown.extend(crops)
+        return before(crops)
+
+    monkeypatch.setattr(doctr.reco_predictor, "forward", forward)
     spy, lines = spied()
     attach(doctr, lines)
     try:
