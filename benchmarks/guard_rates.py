@@ -15,7 +15,7 @@ CONFIDENT = 0.8
 """Mean confidence of the judge from which on a wrong reading counts as confidently wrong."""
 MOST_BROKEN, MOST_PAINTED = 0.01, 1 / 3
 """The bars: of lines read right before; and against the same without the guard."""
-THRESHOLDS = (*(float(value) for value in np.round(np.arange(0, 1.0, 0.05), 2)), 0.97, 0.99)
+THRESHOLDS = (*(float(value) for value in np.round(np.arange(0, 1.0, 0.05), 2)), 0.96, 0.97, 0.98, 0.99)
 
 
 @dataclass(frozen=True)

@@ -117,8 +117,9 @@ def markdown(data: Data) -> str:
         said.append(
             f"Thresholds were chosen on {fit['without']['lines']} lines of the validation split, judged by "
             f"{fit['judge']}: there the guard breaks {fit['with']['broken']} of {fit['with']['right']} lines "
-            f"({fit['without']['broken']} without it) and lets {fit['with']['painted']} confident errors through "
-            f"({fit['without']['painted']}). The test split was only measured on."
+            f"({fit['without']['broken']} without it), lets {_errors(fit['with']['painted'])} through "
+            f"({fit['without']['painted']}), and the lowest threshold that keeps both bars is {fit['chosen']:g}. The "
+            "test split was only measured on."
         )
     picture = "![Errors let through and gain, by threshold](docs/guard.png)"
     return "\n".join([head, "", *rows, "", *said, "", picture])
@@ -132,6 +133,10 @@ def _counted(name: str, found: Data, key: str, of: str, bar: str) -> str:
     return f"| {name} | {one(found['without'])} | {one(found['with'])} | {bar} |"
 
 
+def _errors(count: int) -> str:
+    return f"{count} confident error{'' if count == 1 else 's'}"
+
+
 def _percent(count: int, whole: int) -> str:
     return f"{count / whole:.1%}" if whole else "none"
 
@@ -142,7 +147,8 @@ def _points(gain: float) -> str:
 
 def _verdict(found: Data) -> str:
     names = {"broken": "right lines broken", "painted": "confident errors", "gain": "gain kept"}
-    said = {True: "kept", False: "**missed**", None: "cannot be told: restoring gains nothing without the guard"}
+    gain = f"restoring gains nothing without the guard, and {_points(found['with']['gain'])} with it"
+    said = {True: "kept", False: "**missed**", None: f"cannot be told: {gain}"}
     return "Bars: " + "; ".join(f"{names[name]} {said[met]}" for name, met in bars(found).items()) + "."
 
 
