@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     add("--max-items", type=int, default=limits.items, help="pictures in one request")
     add("--max-queue", type=int, default=limits.queue, help="pictures that may wait, of all requests")
     add("--max-connections", type=int, default=256, help="connections at once; more are answered 503")
+    add("--upload-seconds", type=float, default=settings.upload_seconds, help="how long a request may take to arrive")
     add("--token-file", type=Path, help=f"file with the bearer token callers must send (or variable {TOKEN_VARIABLE})")
     add("--access-log", action="store_true", help="log each request: address, method, path, status")
     return made
@@ -136,7 +137,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _settings(given: argparse.Namespace) -> Settings:
     limits = Limits(given.max_body, given.max_file, given.max_pixels, given.max_items, given.max_queue)
     token = find_token(given.token_file)
-    return Settings(given.max_batch, given.max_wait_ms / 1000, given.workers, token, limits=limits)
+    wait = given.max_wait_ms / 1000
+    return Settings(
+        given.max_batch, wait, given.workers, token, upload_seconds=given.upload_seconds, limits=limits
+    )  # fmt: skip
 
 
 def _is_loopback(host: str) -> bool:

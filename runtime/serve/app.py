@@ -120,7 +120,11 @@ async def _restore(request: Request, service: Service) -> Response:
     kind = choose(request.headers.get("accept"), (JSON, PNG))
     if kind is None:
         raise Problem(406, "not-acceptable", "Answers are application/json or image/png.")
-    items, choices = await parse(request, service.settings.limits)
+    try:
+        async with asyncio.timeout(service.settings.upload_seconds):
+            items, choices = await parse(request, service.settings.limits)
+    except TimeoutError as error:
+        raise Problem(408, "slow", "The request took too long to arrive.", {"Connection": "close"}) from error
     if kind == PNG and len(items) > 1:
         raise Problem(406, "not-acceptable", "image/png is for one picture: ask for application/json.")
 

@@ -45,6 +45,7 @@ PROBLEMS = {
     400: "The body is no JSON or form.",
     401: "The token is missing or wrong.",
     406: "No such kind of answer, or a picture was asked for several.",
+    408: "The request took too long to arrive.",
     413: "Too many bytes, pixels or pictures.",
     415: "No such kind of request, or the only file is no picture.",
     422: "A field is wrong, or the only picture cannot be used.",

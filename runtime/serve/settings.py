@@ -40,7 +40,8 @@ class Settings:
 
     ``max_batch``: pictures restored at once; ``max_wait``: seconds that the first of them waits for others;
     ``workers``: batches under way at once; ``token``: what callers must send as ``Authorization: Bearer``, None for
-    no such demand; ``retry_after``: seconds that a refused caller is told to wait.
+    no such demand; ``retry_after``: seconds that a refused caller is told to wait; ``upload_seconds``: how long a
+    request may take to arrive.
     """
 
     max_batch: int = 8
@@ -48,6 +49,7 @@ class Settings:
     workers: int = 1
     token: str | None = field(default=None, repr=False)
     retry_after: int = 1
+    upload_seconds: float = 60.0
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -55,6 +57,8 @@ class Settings:
             raise InputError(f"max_batch and workers must be at least 1, not {self.max_batch} and {self.workers}")
         if not 0 <= self.max_wait <= 10:
             raise InputError(f"max_wait must be from 0 to 10 seconds, not {self.max_wait}")
+        if not 0 < self.upload_seconds <= 3600:
+            raise InputError(f"upload_seconds must be above 0 and at most 3600, not {self.upload_seconds}")
         if self.token is not None and (len(self.token) < 8 or not self.token.isascii() or not self.token.isprintable()):
             raise InputError("the token needs at least 8 printable ASCII characters")
 

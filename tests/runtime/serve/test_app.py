@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import threading
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from numpy.typing import NDArray
 
@@ -17,7 +19,7 @@ pytest.importorskip("fastapi", reason="the service needs the extra [serve]")
 
 from starlette.testclient import TestClient
 
-from runtime import BundleError, InputError, Restorer
+from runtime import BundleError, InputError, LineText, Restorer
 from runtime.serve import Limits, Settings
 from runtime.serve.accept import choose
 from runtime.serve.app import create_app, page
@@ -25,6 +27,7 @@ from runtime.serve.parse import Item
 from runtime.serve.schema import Choices
 from runtime.serve.service import Service
 from runtime.serve.settings import find_token
+from runtime.serve.work import plain
 from tests.runtime.helpers import KnowingReader, StubExecutor, stub_bundle
 from tests.runtime.serve.helpers import line, service_of, serving
 
@@ -185,6 +188,37 @@ def test_who_leaves_is_not_worked_for() -> None:
 
     asyncio.run(scenario())
     assert [graph for graph, _ in executor.runs].count("vqgan_encoder") == 1
+
+
+def test_a_request_that_does_not_arrive() -> None:
+    _, restorer = slow()
+    sent: list[Any] = []
+
+    async def scenario() -> None:
+        app = create_app(lambda: restorer, Settings(upload_seconds=0.05))
+
+        async def receive() -> Any:
+            return await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http", "method": "POST", "path": "/v1/restore", "raw_path": b"/v1/restore", "query_string": b"",
+            "headers": [(b"content-type", b"application/json")], "http_version": "1.1", "scheme": "http",
+        }  # fmt: skip
+        await app(scope, receive, send)
+
+    asyncio.run(scenario())
+    assert sent[0]["status"] == 408
+
+
+def test_evidence_as_json_takes_it() -> None:
+    found = plain(
+        {"a": np.float32(0.5), 1: (np.int64(3), float("nan")), "b": np.array([[True]]), "c": {"x"}, "d": Path("p")}
+    )
+    assert json.loads(json.dumps(found)) == {"a": 0.5, "1": [3, None], "b": [[True]], "c": ["x"], "d": "p"}
+    assert plain(LineText("a", (1.0,))) == {"text": "a", "confidences": [1.0], "centres": None}
 
 
 def test_openapi_has_the_routes_with_examples_and_no_loose_ends() -> None:
