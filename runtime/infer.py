@@ -97,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
         help="what runs the graphs (default: auto, the fastest that works: see python -m runtime.doctor)")  # fmt: skip
     add("--precision", default="auto", help="auto, fp32 or fp16 (default: auto, fp16 on CUDA where it can be had)")
     add("--seed", type=int, default=0, help="seed of the noise: same seed, same result (default: 0)")
-    add("--steps", type=int, help="diffusion steps, 1 to 18; fewer are faster (default: the bundle's, 4 for compact)")
+    add("--steps", type=int, help="diffusion steps, 1 to 18; fewer are faster (default: the bundle's, 1 for compact)")
     add("--batch-size", type=int, default=8, help="lines restored at once (default: 8)")
     add("--text", help="what the line says, or a sidecar .tsv with the texts of many pictures")
     add(
