@@ -14,7 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from benchmarks.quality_result import versions
 from benchmarks.speed import machine
 from benchmarks.testset import TestLine
 from runtime import Restorer
+from runtime.guard import Guard
 from runtime.options import Options
 from runtime.plugins.lines import Lines
 from textsr.errors import InputError, TextSRError
@@ -66,9 +67,11 @@ def open_ways(recogniser: str, restorer: Restorer, options: Options, threads: in
     from runtime.plugins.rapidocr import attach
 
     ways = [Way("without us", _rapidocr(recogniser, threads))]
+    unguarded = replace(options, guarded=False)
     for name, lines in (
-        ("every line restored", Lines(restorer, options)),
-        (f"read below {BELOW:g}: restored, the surer kept", Lines(restorer, options, below=BELOW, keep="better")),
+        ("every line restored", Lines(restorer, unguarded)),
+        ("every line restored, guarded", Lines(restorer, options)),
+        (f"read below {BELOW:g}: restored, the surer kept", Lines(restorer, unguarded, below=BELOW, keep="better")),
     ):
         ways.append(Way(name, attach(_rapidocr(recogniser, threads), lines), lines))
     return ways
@@ -188,7 +191,7 @@ def _measured(options: argparse.Namespace, words: Sequence[str]) -> int:
         raise InputError("--lines and --pages must be at least 0, one of them above it, and --threads at least 1")
     lines = list(_test_lines(options, max(options.lines, min(options.pages * PER_PAGE, testset.LINES))))
     how = Options(options.seed, options.steps, deadline_ms=options.deadline_ms)
-    with Restorer.open(options.bundle, options.device, threads=options.threads) as restorer:
+    with Restorer.open(options.bundle, options.device, threads=options.threads, guard=Guard()) as restorer:
         found = _about(options, words, restorer)
         for name in names:
             for part in _parts(name, lines, options, restorer, how):

@@ -51,6 +51,9 @@ class Lines:
 
     No line is ever lost to it: where restoring does not help, fails or comes too late, the crop goes on as it came.
     An error is logged and counted, see `counts`; only what the product itself raises comes through.
+
+    Whether a product reads more with it depends on its recogniser and on the bundle: benchmarks/results/ocr.md has
+    RapidOCR's figures. Where restoring every line costs more than it gives, ``below`` with ``keep="better"`` is safer.
     """
 
     def __init__(
