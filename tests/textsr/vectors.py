@@ -132,16 +132,16 @@ def compute() -> dict[str, NDArray[Any]]:
     model = fill(Model(TINY))
     assert isinstance(model, Model)
     executor, found = TorchExecutor(graphs(model)), {}
+    kept: dict[str, NDArray[Any]] = {}  # what a graph is given of another
     for graph, module in executor.graphs.items():
         arrays = inputs(graph, tuple(module.inputs), sizes())  # type: ignore[arg-type]
         if graph == "time_condition":
             arrays["t"] = np.arange(TINY.schedule.steps, dtype=np.float32)
         if graph == "unet_step":
-            arrays["modulations"] = modulations
+            arrays["modulations"] = kept["modulations"]
         for name, value in executor.run(graph, {k: executor.put(v) for k, v in arrays.items()}).items():
             found[f"{graph}.{name}"] = thinned(f"{graph}.{name}", executor.get(value))
-            if name == "modulations":
-                modulations = executor.get(value)
+            kept[name] = executor.get(value)
     return found
 
 
