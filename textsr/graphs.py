@@ -135,7 +135,7 @@ class TimeCondition(Graph):
 
     def forward(self, t: Tensor) -> tuple[Tensor]:
         """See the class."""
-        return (self.unet.modulations(t),)
+        return (self.unet.modulations(t).float(),)
 
 
 class UNetStep(Graph):

@@ -24,7 +24,7 @@ BATCHES = (1, 4, 16, 64)
 DIFFTSR_BATCH = 16
 """Of DiffTSR with equal engineering, besides 1; the release takes one line at a time."""
 CPU_BATCHES = {EAGER: (1, 4), "onnxruntime": (1, 4, 16)}
-FEWER = {"compact": (8, 4), "paper": (4,)}
+FEWER = {"compact": (8, 4, 1), "paper": (4,)}
 """Steps besides all of them."""
 CPU_PAPER_SAMPLED = 3
 """Steps of `paper` with sampled text that are timed on a CPU, where all take half a minute."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.options import Gate, Split
 from textsr.alphabet import Alphabet
 from textsr.atlas import SIZE, load_atlas
 from textsr.errors import TextSRError
@@ -143,7 +144,7 @@ def _passes(restorer: Any, line: Image, steps: int) -> tuple[list[Any], list[flo
     results, times = [], []
     for _ in range(PASSES):
         begin = time.perf_counter()
-        results += restorer([line], [TEXT], steps=steps, batch_size=1)
+        results += restorer([line], [TEXT], steps=steps, batch_size=1, split=Split(enabled=False), gate=Gate.off())
         times.append(time.perf_counter() - begin)
     return results, times
 

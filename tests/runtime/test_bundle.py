@@ -77,7 +77,8 @@ def test_missing_keys_are_named(bundle: Path, key: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda manifest: manifest.update(format=2), "format 2"),
+        (lambda manifest: manifest.update(format=3), "format 3"),
+        (lambda manifest: manifest.update(format=1), "format 1 .*anew"),
         (lambda manifest: manifest.update(recognizer="magic"), "magic"),
         (lambda manifest: manifest.update(files={}), "files"),
         (lambda manifest: manifest.update(graphs=[]), "graphs"),

@@ -100,7 +100,8 @@ def test_a_zero_network_returns_the_linear_estimate() -> None:
 @torch.no_grad()
 def test_without_estimate_the_network_gives_z_0_itself() -> None:
     graph, given = step_graph(PAPER_LIKE)
-    output = graph.unet(given["constants"][0] * given["z_t"], given["t"], given["lq"], given["c_cond"], given["glyphs"])
+    given_to_unet = (given[name] for name in ("t", "lq", "c_cond", "glyphs"))
+    output = graph.unet(given["constants"][0] * given["z_t"], *given_to_unet, modulations=given["modulations"])
     torch.testing.assert_close(graph(*given.values())[1], output)
 
 

@@ -15,6 +15,7 @@ import pytest
 from runtime.bundle import Bundle
 from runtime.executors.onnxruntime import OrtExecutor
 from runtime.executors.tensorrt import TensorRTExecutor
+from runtime.options import Gate
 from runtime.restorer import Restorer
 from tests.runtime.executors.fake_tensorrt import check_names
 from tests.runtime.executors.helpers import Toy, lines, open_fake
@@ -91,7 +92,13 @@ def test_the_whole_restorer_equals_onnx_runtime(bundle: Bundle) -> None:
     ours, theirs = Restorer(bundle, executor, None), Restorer(bundle, reference, None)
     for sampler in SAMPLERS:
         for seed in range(3):
-            options: dict[str, Any] = {"seed": seed, "steps": 2, "text_sampler": sampler, "batch_size": 2}
+            options: dict[str, Any] = {
+                "seed": seed,
+                "steps": 2,
+                "text_sampler": sampler,
+                "batch_size": 2,
+                "gate": Gate.off(),
+            }
             texts = ["Hi", "Hello 42", None]
             for found, expected in zip(ours(images, texts, **options), theirs(images, texts, **options), strict=True):
                 assert (found.image == expected.image).all()
