@@ -271,8 +271,8 @@ def example_inputs(model: Model, graph: str, batch: int = 2, seed: int = 0) -> d
     arrays["lq"] = rng.uniform(-1, 1, (batch, 3, h, w)).astype(np.float32)
     arrays["centres"] = np.tile(((np.arange(n) + 0.5) / n).astype(np.float32), (batch, 1))
     arrays["widths"] = np.full((batch, n), 0.9 / n, np.float32)
-    arrays["t"], arrays["time"] = np.array([7], np.float32), np.array([77], np.float32)
     trained = preset.schedule.steps
+    arrays["t"], arrays["time"] = np.array([min(7, trained - 1)], np.float32), np.array([77], np.float32)
     if graph == "time_condition":
         arrays["t"] = np.arange(trained, dtype=np.float32)
     arrays["modulations"] = rng.standard_normal((trained, model.unet.modulation_size), np.float32)

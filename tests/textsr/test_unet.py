@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from tests.textsr import vectors
-from textsr.config import COMPACT, PAPER, TINY, UNetConfig
+from textsr.config import COMPACT, PAPER, SCHEDULES, TINY, UNetConfig
+from textsr.graphs import Model, example_inputs
 from textsr.networks.attention import count_parameters
 from textsr.networks.swin import SwinBlock, SwinLayer, WindowAttention
 from textsr.networks.unet import UNet
@@ -159,3 +160,11 @@ def test_windows_are_what_they_say() -> None:
 def test_blocks_shift_where_the_published_ones_do(downsampling: int, shift: int) -> None:
     layer = SwinLayer(8, downsampling, SWIN)
     assert [block.shift for block in layer.blocks] == [0, shift]
+
+
+def test_example_inputs_name_a_step_that_was_trained() -> None:
+    for schedule in (SCHEDULES[18], SCHEDULES[4]):
+        with torch.device("meta"):
+            model = Model(replace(TINY, schedule=replace(TINY.schedule, steps=schedule.steps)))
+        arrays = example_inputs(model, "unet_step", batch=1)
+        assert arrays["t"][0] < len(arrays["modulations"]) == schedule.steps
