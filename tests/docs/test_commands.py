@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
@@ -23,14 +25,22 @@ MODULE = re.compile(rf"(?:python3?|torchrun\b.*) -m ((?:{'|'.join(OURS)})[\w.]*)
 def parser(module: str) -> argparse.ArgumentParser:
     """The parser of ``python -m module``."""
     package = (ROOT / module.replace(".", "/")).is_dir()
-    pytest.importorskip("torch", reason="most commands need torch") if not module.startswith("runtime") else None
-    return parser_of(f"{module}.__main__" if package else module)
+    try:
+        return parser_of(f"{module}.__main__" if package else module)
+    except ModuleNotFoundError as error:
+        pytest.skip(f"python -m {module} needs {error.name}, which is not installed")
 
 
 def lines(text: str) -> Iterator[str]:
     """The commands of a shell block, continued lines joined and comments left out."""
     for line in text.replace("\\\n", " ").splitlines():
         yield from (part.strip() for part in re.split(r"&&|;", line.partition(" #")[0]) if part.strip())
+
+
+def exec_form(text: str) -> Iterator[str]:
+    """The commands of a Dockerfile's instructions in JSON."""
+    for found in re.finditer(r"(?:CMD|ENTRYPOINT) (\[.*\])$", text, re.MULTILINE):
+        yield shlex.join(json.loads(found[1]))
 
 
 def words(command: str) -> tuple[str, list[str]] | None:
@@ -51,7 +61,7 @@ COMMANDS = [
     pytest.param(*found, id=f"{block} {found[0]}")
     for language in ("bash", "ini", "dockerfile")
     for block in blocks(language)
-    for line in lines(block.text)
+    for line in (exec_form(block.text) if language == "dockerfile" else lines(block.text))
     if (found := words(line)) is not None
 ]
 INLINE = sorted(
@@ -77,7 +87,7 @@ def test_options_of_a_command_in_the_text_exist(module: str, given: tuple[str, .
 def test_options_named_alone_exist() -> None:
     """``--never-change-text`` in the prose is an option of some command of ours."""
     known = {"--help"}
-    for module in sorted({found for found, _ in INLINE} | {"runtime.infer", "runtime.serve", "export.engines"}):
+    for module in sorted({found for found, _ in INLINE} | {str(found.values[0]) for found in COMMANDS}):
         known |= {option for action in parser(module)._actions for option in action.option_strings}
     foreign = {"--no-deps", "--read-only", "--preload", "--tmpfs", "--workers", "--user"}
     said = {
@@ -87,6 +97,16 @@ def test_options_named_alone_exist() -> None:
         if (option := span.split("=")[0].split(" ")[0]).startswith("--")
     }
     assert not {(page, option) for page, option in said if option not in known | foreign}
+
+
+def test_extras_that_are_named_are_in_pyproject() -> None:
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"])
+    said = "\n".join(block.text for language in ("bash", "dockerfile") for block in blocks(language))
+    named = [found.split(",") for found in re.findall(r"(?:\.|textsr|/src)\[([\w,]+)\]", said)]
+    assert named
+    assert {name for names in named for name in names} <= extras
+    prose = {name for page in PAGES for span in spans(page) for name in re.findall(r"^(?:\.|textsr)?\[(\w+)\]$", span)}
+    assert {"ocr", "serve", "tensorrt"} <= prose <= extras
 
 
 def test_a_wrong_option_is_found() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,10 @@ def around(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     real = runtime.Restorer.open
 
     def spy(*given: Any, **named: Any) -> runtime.Restorer:
-        opened.append(real(*given, **named))
-        return opened[-1]
+        made = real(*given, **named)
+        made.bundle = replace(made.bundle, preset=replace(made.preset, default_steps=1))  # as compact has it
+        opened.append(made)
+        return made
 
     monkeypatch.setattr(runtime.Restorer, "open", spy)
     yield {"crops": crops, "recognise": lambda image: f"{image.shape[1]} wide", "opened": opened}
