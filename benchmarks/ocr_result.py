@@ -11,19 +11,21 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import blocks
 from benchmarks.compare import signed
 from textsr.errors import InputError
 from train.metrics import NORMALISATION, Interval, accuracy, bootstrap, ned
 
 FORMAT = 1
 RESULTS = Path(__file__).resolve().parent / "results"
-README = Path(__file__).resolve().parents[1] / "README.md"
-BEGIN, END = "<!-- ocr -->", "<!-- /ocr -->"
+BLOCK = "ocr"
 JSON, MARKDOWN = "ocr.json", "ocr.md"
 BUSY = 0.6
 """Load a core from which on seconds are not to be trusted."""
 READS = {"default": "its own PP-OCRv6", "pp-ocrv4": "PP-OCRv4"}
 HEAD = ("RapidOCR reads with", "on", "way", "ACC %", "NED", "ACC less without us", "gained, lost", "s", "times as long")
+WITHOUT, EVERY, GUARDED = "without us", "every line restored", "every line restored, guarded"
+"""Ways, as `benchmarks.ocr` names them."""
 Data = Mapping[str, Any]
 
 
@@ -164,14 +166,56 @@ def _digits(value: float) -> str:
     return f"{value:.2g}" if value < 10 else f"{value:.0f}"
 
 
-def put_into(readme: str, found: Data) -> str:
-    """The README with its part made anew. Raises InputError where it has no marks."""
-    begin, end = readme.find(BEGIN), readme.find(END)
-    if begin < 0 or end < begin:
-        raise InputError(f"the README has no {BEGIN} and {END}")
-    return f"{readme[:begin]}{BEGIN}\n{table(found)}{readme[end:]}"
+def brief(found: Data) -> str:
+    """What the README says: ACC on lines and on pages, for each recogniser and way. Markdown."""
+    made, how = found["versions"], found["conditions"]
+    kinds = list(dict.fromkeys(one["kind"] for one in found["parts"]))
+    asked = {kind: next(one["lines"] for one in found["parts"] if one["kind"] == kind) for kind in kinds}
+    head = [
+        "RapidOCR reads with",
+        "way",
+        *(f"ACC %, {asked[kind]} lines{' of pages' * (kind == 'pages')}" for kind in kinds),
+    ]
+    body: dict[tuple[str, str], list[str]] = {}
+    for one in found["parts"]:
+        for row in one["rows"]:
+            less = row["acc_less_base"]
+            acc = f"{100 * row['acc']['mean']:.1f}" + (f" ({signed(Interval(**less), 1, 100)})" if less else "")
+            body.setdefault((READS[one["recogniser"]], row["way"]), []).append(acc)
+    lines = [
+        "| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *([*k, *v] for k, v in body.items()))
+    ]
+    steps = f"{how['steps']} step{'' if how['steps'] == 1 else 's'}"
+    first = (
+        f"**RapidOCR {made.get('rapidocr', '')}** with and without us ({how['bundle']}, {steps}) on degraded lines; in "
+        "brackets: less without us, points."
+    )
+    return "\n".join([first, "", *lines])
 
 
-def write_readme() -> None:
-    """Puts the result of benchmarks/results/ into the README. Raises InputError where one of them lacks."""
-    README.write_text(put_into(README.read_text(encoding="utf-8"), read()), encoding="utf-8")
+def spoilt(found: Data) -> str:
+    """What docs/trust.md shows: lines that were read right as they came and wrong once restored. Markdown."""
+    ways = {WITHOUT: "as it came", EVERY: "restored", GUARDED: "restored, guarded"}
+    rows = [["it says", "read by", *ways.values()], ["---"] * (2 + len(ways))]
+    parts = [one for one in found["parts"] if one["kind"] == "lines"]
+    for one in parts:
+        read = {row["way"]: row["readings"] for row in one["rows"]}
+        for place, truth in enumerate(one["truths"]):
+            if accuracy(read[WITHOUT][place], truth) and not accuracy(read[EVERY][place], truth):
+                said = [_shown(read[way][place]) if way in read else "" for way in ways]
+                rows.append([_shown(truth), READS[one["recogniser"]], *said])
+    steps = f"{found['conditions']['steps']} step{'' if found['conditions']['steps'] == 1 else 's'}"
+    lines = sum(len(one["truths"]) for one in parts)
+    first = (
+        f"{len(rows) - 2} of {lines} readings of lines (RapidOCR, {steps}) were right before restoring, wrong after it:"
+    )
+    return "\n".join([first, "", *("| " + " | ".join(cells) + " |" for cells in rows)])
+
+
+def _shown(text: str) -> str:
+    return text.replace("|", "\\|") or "(nothing)"
+
+
+def parts(found: Data) -> dict[Path, str]:
+    """The generated parts, by file."""
+    return {blocks.README: brief(found), blocks.RESULTS: table(found), blocks.TRUST: spoilt(found)}

@@ -14,7 +14,8 @@ EventKind = Literal["start", "read", "restore", "guard", "call", "refused", "fai
 
 @dataclass(frozen=True)
 class Event:
-    """Something that a `Restorer` did. ``call`` numbers its calls from 1; ``seconds`` is what the thing took.
+    """Something that a `Restorer` did, told by ``kind``. ``call`` numbers its calls from 1; ``seconds`` is what the
+    thing took.
 
     - "start": a call of ``lines`` was let in, after ``seconds`` of waiting; "refused": it was not, see `BusyError`.
     - "read": the recogniser read ``lines``.
@@ -43,7 +44,7 @@ OnEvent = Callable[[Event], None]
 
 
 def tell(on_event: OnEvent | None, event: Event) -> None:
-    """Calls ``on_event``; what it raises is logged and costs no result."""
+    """Calls ``on_event`` with ``event``; what it raises is logged and costs no result."""
     if on_event is None:
         return
     try:

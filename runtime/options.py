@@ -19,11 +19,14 @@ Vertical = Literal["auto", "turn", "stack", "off"]
 class Split:
     """How lines that are too long for the network are taken apart, and tall crops laid down.
 
+    ``enabled``: False squeezes a long line into the network's width instead.
     ``max_aspect``: width over height above which a line is split, at most what the preset has room for (4).
     ``max_chars``: characters a piece may have, at most the preset's (24), which None stands for.
     ``overlap``: what a piece sees beyond its ends, in line heights; about a Chinese character's half.
     ``blend``: how wide pieces fade into each other, in line heights.
-    ``vertical``: what becomes of crops one and a half times as high as wide, see `runtime.orientation`.
+    ``vertical``: what becomes of crops one and a half times as high as wide: "turn" turns them, "stack" lays upright
+    characters out as a row, "auto" lets the recogniser decide between these and leaving them, "off" leaves them; see
+    `runtime.orientation`.
     """
 
     enabled: bool = True
@@ -51,6 +54,7 @@ class Gate:
     """Which lines are left alone because restoring cannot help, or need not. The defaults are measured, see
     `runtime.gate`.
 
+    ``enabled``: False lets every picture through.
     ``min_height``: pixels of the line's height; below, nothing is left to restore from.
     ``max_detail``: share (0..1) of the line's contrast that is lost when the network is shown its 32 rows; above, the
     line holds more than the network would give back. None: no line is too sharp.
@@ -80,7 +84,8 @@ class Gate:
 
 @dataclass(frozen=True)
 class Options:
-    """Options of one call, as `runtime.Restorer.__call__` documents them."""
+    """Options of one call: ``seed``, ``steps``, ``text_sampler``, ``batch_size``, ``scale``, ``split``, ``gate``,
+    ``deadline_ms`` and ``guarded``, as `runtime.Restorer.__call__` documents them."""
 
     seed: int = 0
     steps: int | None = None
@@ -93,7 +98,10 @@ class Options:
     guarded: bool = True
 
     def check(self, preset: Preset, *, samples_text: bool) -> None:
-        """Raises InputError when one is out of range for the preset, or the bundle cannot sample text."""
+        """Whether a preset, and a bundle that has the graphs for it (``samples_text``), can do it.
+
+        :raises InputError: an option is out of range, or the bundle cannot sample text.
+        """
         schedule = ResidualShiftSchedule.from_config(preset.schedule)
         schedule.kept(len(schedule) if self.steps is None else self.steps)
         if self.text_sampler not in ("fixed", "categorical"):

@@ -50,7 +50,11 @@ class Restorer:
         running: int | None = None,
         waiting: int | None = None,
     ) -> None:
-        """Takes its parts as they are; see `open` for the others. Raises InputError when a bound is too small."""
+        """Takes its parts as they are: a ``bundle``, an open ``executor`` for its graphs, which `close` closes, and a
+        ``reader`` or None; ``guard``, ``on_event``, ``running`` and ``waiting`` as in `open`.
+
+        :raises InputError: a bound is too small.
+        """
         self.bundle = bundle
         self.executor = executor
         self.reader = reader
@@ -84,8 +88,10 @@ class Restorer:
         :param read_text: False opens no recogniser; lines without a text are then restored from the picture alone.
         :param guard: judges what is restored, see `runtime.judging`.
         :param on_event: is told counts and timings, see `runtime.events`; what it raises is logged.
-        :param running: calls that run at once, None for any number; ``waiting``: further ones that wait for their
-            turn, None for any number. One more is refused with BusyError.
+        :param running: calls that run at once, at least 1; None for any number.
+        :param waiting: further calls that wait for their turn, None for any number; needs ``running``. One more is
+            refused with BusyError.
+        :raises InputError: a bound, the device's name, the executor or the precision is none that there is.
         :raises BundleError: the bundle is missing, damaged or of another format.
         :raises DeviceError: the device is not there.
         :raises EngineError: the executor cannot be loaded.
@@ -101,7 +107,10 @@ class Restorer:
         return self.bundle.preset
 
     def check(self, options: Options) -> None:
-        """Raises InputError when an option of a call is out of range for this bundle or its executor."""
+        """Whether a call with these ``options`` can be done.
+
+        :raises InputError: one is out of range for this bundle or its executor.
+        """
         options.check(self.preset, samples_text=self.bundle.samples_text)
         largest = getattr(self.executor, "largest_batch", None)
         if largest is not None and options.batch_size > largest:

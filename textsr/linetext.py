@@ -13,7 +13,7 @@ from textsr.reading import LineReading, spread
 
 @dataclass(frozen=True)
 class LineText:
-    """What a line says, from a caller who knows.
+    """What a line says, from a caller who knows; an empty ``text`` restores from the picture alone.
 
     ``confidences`` (0..1, default 1) and ``centres`` (shares 0..1 of the picture's width, default spread evenly
     over the inked part) have one entry for each character.

@@ -63,6 +63,7 @@ def create_app(open_restorer: OpenRestorer, settings: Settings | None = None) ->
     """The service as an ASGI application; ``app.state.service`` is the `Service`.
 
     :param open_restorer: called once, in a thread, when the application starts; until it is done `/readyz` says 503.
+    :param settings: batching, token and limits; None takes the defaults.
     """
     service = Service(open_restorer, settings or Settings())
 

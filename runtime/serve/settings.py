@@ -41,7 +41,7 @@ class Settings:
     ``max_batch``: pictures restored at once; ``max_wait``: seconds that the first of them waits for others;
     ``workers``: batches under way at once; ``token``: what callers must send as ``Authorization: Bearer``, None for
     no such demand; ``retry_after``: seconds that a refused caller is told to wait; ``upload_seconds``: how long a
-    request may take to arrive.
+    request may take to arrive; ``limits``: on what a request may ask for.
     """
 
     max_batch: int = 8
