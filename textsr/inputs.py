@@ -12,7 +12,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from textsr.errors import InputError
-from textsr.images import SUFFIXES, atomic
+from textsr.files import atomic
+from textsr.images import SUFFIXES
 from textsr.linetext import LineText
 
 logger = logging.getLogger(__name__)
