@@ -50,7 +50,7 @@ def _to_grey(picture: Image.Image) -> Image.Image:
         fits = highest <= OVERSHOOT * white and lowest >= -OVERSHOOT / 8 * white
     else:
         white = DEEP if picture.mode.startswith("I;") or highest > LEVELS else LEVELS
-        fits = 0 <= lowest and highest <= DEEP
+        fits = lowest >= 0 and highest <= DEEP
     if not fits:
         kinds = "0 to 1 or 0 to 255" if picture.mode == "F" else "0 to 65535"
         raise InputError(f"holds values from {lowest:g} to {highest:g}, not {kinds}: save it with 8 bits a channel")

@@ -30,8 +30,8 @@ from export.report import relative_error
 from export.source import Source, open_source
 from export.weights import WEIGHTS, layout, round_weights
 from runtime.bundle import Bundle
-from runtime.manifest import sealed
 from runtime.executors.onnxruntime import OrtExecutor
+from runtime.manifest import sealed
 from tests.export.helpers import traced_graphs
 from textsr.alphabet import Alphabet
 from textsr.checkpoint import state
