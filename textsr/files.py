@@ -34,6 +34,12 @@ def open_regular(path: Path) -> Iterator[IO[bytes]]:
         yield stream
 
 
+def require_regular(path: Path) -> None:
+    """Raises OSError as `open_regular` does, for readers that open a path themselves and would wait for a pipe."""
+    with open_regular(path):
+        pass
+
+
 def read_regular(path: Path, most: int) -> bytes:
     """All bytes of a file of at most ``most`` bytes, in one reading. Raises OSError as `open_regular` does, and where
     there are more."""

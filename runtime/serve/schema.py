@@ -22,7 +22,7 @@ class Picture(Strict):
     """One line of text to restore."""
 
     image: str = Field(
-        description="The picture's file (PNG, JPEG, WebP, BMP or TIFF; of several pictures or pages the first) in base64."
+        description="The picture's file (PNG, JPEG, WebP, BMP or TIFF; of several pages the first) in base64."
     )
     name: str | None = Field(None, max_length=300, description="Comes back with the result.")
     text: str | None = Field(
