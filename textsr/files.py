@@ -44,8 +44,9 @@ def read_regular(path: Path, most: int) -> bytes:
     """All bytes of a file of at most ``most`` bytes, in one reading. Raises OSError as `open_regular` does, and where
     there are more."""
     with open_regular(path) as stream:
-        data = stream.read(most + 1)
-    if len(data) > most:
+        fits = os.fstat(stream.fileno()).st_size <= most
+        data = stream.read(most + 1) if fits else b""
+    if not fits or len(data) > most:  # or it has grown meanwhile
         raise OSError(errno.EFBIG, f"it has more than {most} bytes")
     return data
 
