@@ -144,7 +144,8 @@ def read_preset(data: Any, where: Path) -> Preset:
     """The manifest's preset. Raises BundleError when it is none, or has sizes beyond all that is built."""
     try:
         preset: Preset = _build(Preset, data)
-        etas = ResidualShiftSchedule.from_config(preset.schedule).etas
+        with np.errstate(all="ignore"):
+            etas = ResidualShiftSchedule.from_config(preset.schedule).etas
         if not np.isfinite(etas).all() or not 0 < etas[-1] <= 1:
             raise ValueError("its schedule does not lead from 0 to 1")
     except (TypeError, ValueError, ArithmeticError, InputError) as error:
