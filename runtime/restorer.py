@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -172,15 +172,12 @@ class Restorer:
         :raises EngineError: a graph failed; the restorer is closed, or used in a forked process.
         :raises BusyError: as many calls are running and waiting as were allowed.
         """
-        if isinstance(images, np.ndarray) and images.ndim != 4:
-            raise InputError("images is one array: give a list of pictures")
+        _check_lists(images, texts)
         deadline = Deadline(deadline_ms)
         steps = self.preset.default_steps if steps is None else steps
         options = Options(seed, steps, text_sampler, batch_size, scale, split, gate, deadline_ms, guarded)
         number = self._turns.number()
         self.check(options)
-        if texts is not None and len(texts) != len(images):
-            raise InputError(f"texts has {len(texts)} entries for {len(images)} images: it needs one for each")
         tools = Tools(self.executor, self.preset, self.bundle.alphabet, self.reader, self.guard)
         call = Call(tools, options, deadline, self._tell, number)
         try:
@@ -202,6 +199,20 @@ class Restorer:
 
     def _tell(self, event: Event) -> None:
         tell(self.on_event, replace(event, running=self._turns.running, waiting=self._turns.waiting))
+
+
+def _check_lists(images: object, texts: object) -> None:
+    """Raises InputError where ``images`` or ``texts`` is no list, or they differ in length."""
+    if isinstance(images, np.ndarray) and images.ndim != 4:
+        raise InputError("images is one array: give a list of pictures")
+    lengths = []
+    for name, given in (("images", images), ("texts", images if texts is None else texts)):
+        is_list = hasattr(given, "__len__") and hasattr(given, "__getitem__")
+        if not is_list or isinstance(given, str | bytes | Mapping):
+            raise InputError(f"{name} must be a list with one entry for each picture, not {type(given).__name__}")
+        lengths.append(len(given))  # type: ignore[arg-type]
+    if lengths[0] != lengths[1]:
+        raise InputError(f"texts has {lengths[1]} entries for {lengths[0]} images: it needs one for each")
 
 
 def open_reader(bundle: Bundle, executor: Executor, threads: int | None = None) -> LineReader | None:

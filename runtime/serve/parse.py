@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -46,8 +47,17 @@ async def parse(request: Request, limits: Limits) -> tuple[list[Item], Choices]:
     if kind == "application/json":
         return _from_json(await limited.body(), limits)
     if kind == "multipart/form-data":
+        _require_utf8(request)
         return await _from_form(limited, limits)
     raise Problem(415, "media-type", f"Send multipart/form-data or application/json, not {kind[:80] or 'nothing'}.")
+
+
+def _require_utf8(request: Request) -> None:
+    """A form is decoded as its header says, by any codec that Python has: none is taken but UTF-8."""
+    _, options = parse_options_header(request.headers.get("content-type"))
+    charset = options.get(b"charset", b"utf-8").decode("latin-1").lower()
+    if charset not in ("utf-8", "utf8"):
+        raise Problem(415, "media-type", f"Send a form in UTF-8, not {charset[:80]}.")
 
 
 def _limited(request: Request, most: int) -> Request:

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from runtime.options import LONGEST_MS
+
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4//8/AAX+Av4N70a4AAAAAElFTkSuQmCC"
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -19,7 +21,9 @@ class Strict(BaseModel):
 class Picture(Strict):
     """One line of text to restore."""
 
-    image: str = Field(description="The picture's file (PNG, JPEG, WebP, BMP or TIFF) in base64.")
+    image: str = Field(
+        description="The picture's file (PNG, JPEG, WebP, BMP or TIFF; of several pages the first) in base64."
+    )
     name: str | None = Field(None, max_length=300, description="Comes back with the result.")
     text: str | None = Field(
         None, description="What the line says, where you know; empty: restore from the picture alone."
@@ -35,7 +39,10 @@ class Choices(Strict):
     scale: float = Field(4.0, gt=0, le=4, description="Size of the result relative to the input.")
     text_sampler: Literal["fixed", "categorical"] = Field("fixed", description="categorical may correct the text.")
     deadline_ms: float | None = Field(
-        None, gt=0, description="What is not done this long after the request was accepted is only enlarged."
+        None,
+        gt=0,
+        le=LONGEST_MS,
+        description="What is not done this long after the request was accepted is only enlarged.",
     )
     guarded: bool = Field(True, description="false does without the guard, where the service has one.")
     reread: bool = Field(False, description="Also read the result: `after` then says what it shows now.")

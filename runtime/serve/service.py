@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from runtime.options import Options
+from runtime.plain import plain
 from runtime.restorer import Restorer
 from runtime.serve.batching import Batcher, Stopping
 from runtime.serve.metrics import Metrics
@@ -18,7 +19,7 @@ from runtime.serve.parse import Item
 from runtime.serve.problems import Problem, failed, stopping
 from runtime.serve.schema import Choices
 from runtime.serve.settings import Settings
-from runtime.serve.work import Job, Outcome, plain, run, warm_up
+from runtime.serve.work import Job, Outcome, run, warm_up
 from textsr.errors import BusyError, InputError, TextSRError
 
 logger = logging.getLogger(__name__)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass, replace
-from math import isfinite
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,20 +98,3 @@ def warm_up(restorer: Restorer) -> None:
     options = Options()
     gate = replace(options.gate, enabled=False)
     restorer([ramp], steps=1, gate=gate, guarded=False)
-
-
-def plain(value: Any) -> Any:
-    """``value`` as JSON can say it: numpy's numbers and dataclasses made plain, numbers that are none as null."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
-    if isinstance(value, np.generic | np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, float):
-        return round(value, 5) if isfinite(value) else None
-    if value is None or isinstance(value, str | int):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, Sequence | set | frozenset):
-        return [plain(entry) for entry in value]
-    return str(value)

@@ -20,6 +20,7 @@ pytest.importorskip("fastapi", reason="the service needs the extra [serve]")
 from starlette.testclient import TestClient
 
 from runtime import BundleError, InputError, LineText, Restorer
+from runtime.plain import plain
 from runtime.serve import Limits, Settings
 from runtime.serve.accept import choose
 from runtime.serve.app import create_app, page
@@ -27,7 +28,6 @@ from runtime.serve.parse import Item
 from runtime.serve.schema import Choices
 from runtime.serve.service import Service
 from runtime.serve.settings import find_token
-from runtime.serve.work import plain
 from tests.runtime.helpers import KnowingReader, StubExecutor, stub_bundle
 from tests.runtime.serve.helpers import line, service_of, serving
 
