@@ -20,7 +20,8 @@ class PageOptions:
     ``scale``: size of the result relative to the page; None takes 4, or the largest at which the result has no more
     than ``max_pixels``, and `runtime.pages.PageResult.reason` says so. ``margin``: how far beyond its box a line is
     cut out. ``feather``: over how much of that, from the edge inwards, the restored line fades into the page.
-    ``min_line_height``: pixels; lower boxes are taken for no lines.
+    ``min_line_height``: pixels; lower boxes are taken for no lines. ``read``: whether the lines that the gate left
+    alone are read too, and the restored ones again, where the guard did not; a searchable page needs it.
     """
 
     scale: float | None = None
@@ -28,6 +29,7 @@ class PageOptions:
     margin: float = 0.1
     feather: float = 0.1
     min_line_height: float = 4.0
+    read: bool = True
 
     def __post_init__(self) -> None:
         for field in fields(self):
