@@ -1,8 +1,9 @@
 """Restored lines put back into the enlarged page: in their places, in the page's colours, without seams.
 
-Of a restored line only what is finer than half its height is taken, and only in colours that the line has; slower
-changes of each channel are those of the enlarged input (`recoloured`). Towards the edges of what was cut out it fades
-into the page. Where lines overlap, each counts as much as it does not fade there.
+Of a restored line only what is finer than half its height is taken, in colours that the line has, and where it is
+more than a shade: slower changes of each channel are those of the enlarged input, and so is the paper (`recoloured`).
+Towards the edges of what was cut out it fades into the page. Where lines overlap, each counts as much as it does not
+fade there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ CELL = 0.5
 finer, so shading, paper and the colour of ink are kept, and blur is not."""
 RARE = 0.1
 """Share of the colours' largest variance below which a direction of colour counts less, and the less the rarer."""
+SHADE = 12.0
+"""Grey levels: smaller differences between restored and enlarged line are taken the less the smaller they are. Strokes
+differ by more; the paper, whose grain goes on beyond the line, does not."""
 BAND = 256
 """Rows of the page that are worked on at a time."""
 
@@ -76,11 +80,19 @@ def placed(page: NDArray[np.uint8], placings: Sequence[Placing], across: float, 
 
 def recoloured(restored: NDArray[np.uint8], crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """``restored`` (H, W, 3) in the colours of ``crop`` (h, w, 3): the crop enlarged, with what the restored line has
-    that is finer, and lies in the directions of colour in which the crop's own pixels differ."""
+    that is finer, lies in the directions of colour in which the crop's own pixels differ, and is more than a shade."""
     height, width = restored.shape[:2]
     before = np.clip(resample(crop, height, width), 0, 255)
     found = restored.astype(np.float32) - before
-    return np.clip(np.rint(before + (found - slow(found)) @ palette(crop)), 0, 255).astype(np.uint8)
+    fine = (found - slow(found)) @ palette(crop)
+    shown = before + fine * eased(np.abs(fine).max(axis=2, keepdims=True) / SHADE)
+    return np.clip(np.rint(shown), 0, 255).astype(np.uint8)
+
+
+def eased(share: NDArray[np.float32]) -> NDArray[np.float32]:
+    """From 0 at 0 and below, smoothly, to 1 at 1 and beyond."""
+    share = np.clip(share, 0, 1)
+    return share * share * (3 - 2 * share)
 
 
 def palette(crop: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -105,8 +117,7 @@ def opacity(points: NDArray[np.float64], size: tuple[int, int], feather: float) 
     height, width = size
     x, y = points[..., 0], points[..., 1]
     inside = np.minimum(np.minimum(x, width - x), np.minimum(y, height - y))
-    share = np.clip(inside / max(feather, 1e-6), 0, 1)
-    return np.asarray(share * share * (3 - 2 * share), dtype=np.float32)
+    return eased(np.asarray(inside / max(feather, 1e-6), dtype=np.float32))
 
 
 def _on_page(placing: Placing, page: NDArray[np.uint8], across: float, down: float) -> _Placed:
