@@ -19,6 +19,7 @@ from runtime.bundle import shipped
 from runtime.executors import EXECUTORS
 from runtime.guard import Guard, GuardOptions
 from runtime.options import Gate, Options, Split
+from runtime.pages import command as pages
 from runtime.restorer import Restorer
 from runtime.result import Result, enlarged
 from textsr.config import SCALE
@@ -66,6 +67,12 @@ guard
   --never-change-text keeps the input wherever the recogniser reads another text after than before. Without a
   recogniser nothing is applied. --no-guard applies what comes out, whatever it says.
 
+pages
+  With --page pictures are whole pages or photos: their lines are found (extra [ocr]), restored, and put back in their
+  places and colours; all else is enlarged. Beside OUT/<name>.png: --pdf writes <name>.pdf, which can be searched (extra
+  [pdf]), --alto <name>.alto.xml, --hocr <name>.hocr. Their text is read in the restored line where that is shown, else
+  in the input. The report has the page's lines under "lines". See docs/pages.md.
+
 report
   One JSON object a line for each input: input, output, text, confidence, confidences, centres, applied, reason, cause,
   executor, reader, timings (seconds), seed, steps, pieces, turned, stacked, evidence. "applied" is false where the
@@ -78,6 +85,7 @@ exit status
 examples
   textsr photos -o restored
   textsr line.png -o restored --text "Grand Hotel" --compare
+  textsr --page photo.jpg -o restored --compare --pdf
   textsr 'scans/**/*.tif' -o restored --text texts.tsv --report restored/report.jsonl
 """
 
@@ -106,7 +114,9 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _add_shapes(made)
     _add_guard(made)
-    add("--compare", action="store_true", help="also write OUT/<name>.compare.png: before above, after below")
+    pages.add_options(made)
+    add("--compare", action="store_true",
+        help="also write OUT/<name>.compare.png: before above, after below, of a high page side by side")  # fmt: skip
     add("--report", type=Path, metavar="FILE.jsonl", help="write what was done, one JSON object a line")
     add("--overwrite", action="store_true", help="replace existing results")
     return made
@@ -164,9 +174,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     _check(options)
     found = collect(options.inputs, options.out)
-    check_outputs(found.items, options.out, compare=options.compare, overwrite=options.overwrite)
+    check_outputs(
+        found.items, options.out, compare=options.compare, overwrite=options.overwrite, also=pages.suffixes(options)
+    )
     texts = read_texts(options.text, found.items)
-    records = [_failure(name, reason) for name, reason in found.failures]
+    failure = pages.failure if options.page else _failure
+    records = [failure(name, reason) for name, reason in found.failures]
     for name, reason in found.failures:
         _say(f"{name}: {reason}")
     if found.items:
@@ -175,10 +188,13 @@ def _run(options: argparse.Namespace) -> int:
             guard=_guard(options),
         )  # fmt: skip
         restorer.check(_options(options))
-        records += _restore_all(restorer, found.items, texts, options)
+        if options.page:
+            records += _restore_pages(restorer, found.items, options)
+        else:
+            records += _restore_all(restorer, found.items, texts, options)
     reported = _report(records, options.report)
     done = sum(record["applied"] for record in records)
-    failed = sum(record["cause"] in ("input", "not_finite") for record in records)
+    failed = sum(record["cause"] in ("input", "not_finite", pages.FAILED) for record in records)
     _say(f"{done} of {len(records)} restored in {options.out}")
     return 0 if reported and not failed else FAILED
 
@@ -211,6 +227,7 @@ def _report(records: Sequence[dict[str, Any]], path: Path | None) -> bool:
 
 
 def _check(options: argparse.Namespace) -> None:
+    pages.check(options)
     if options.never_change_text and not options.guard:
         raise InputError("--never-change-text is the guard's work: leave out --no-guard")
     if options.out.exists() and not options.out.is_dir():
@@ -229,6 +246,17 @@ def _restore_all(
             batch = items[start : start + options.batch_size]
             records += _restore_batch(restorer, batch, texts[start : start + options.batch_size], options)
             bar.update(len(batch))
+    return records
+
+
+def _restore_pages(restorer: Restorer, items: Sequence[Item], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Restores page by page; one record a page, in order."""
+    work = pages.PageWork(restorer, options, _options(options), _say)
+    with _progress(len(items), "page") as bar:
+        records = []
+        for item in items:
+            records.append(work(item))
+            bar.update()
     return records
 
 
@@ -291,8 +319,8 @@ def _failure(name: str, reason: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[tqdm]:
-    with tqdm(total=total, unit="line", desc="restoring", file=sys.stderr, disable=None) as bar:
+def _progress(total: int, unit: str = "line") -> Iterator[tqdm]:
+    with tqdm(total=total, unit=unit, desc="restoring", file=sys.stderr, disable=None) as bar:
         yield bar
 
 

@@ -103,7 +103,9 @@ def image_size(source: Path | bytes) -> tuple[int, int]:
 def _decode(picture: Image.Image, max_pixels: int) -> NDArray[np.uint8]:
     width, height = picture.size
     if width * height > max_pixels:
-        raise InputError(f"has {width} x {height} pixels, the limit is {max_pixels}: cut the text line out first")
+        raise InputError(
+            f"has {width} x {height} pixels, the limit is {max_pixels}: cut the text out first, or shrink it"
+        )
     if getattr(picture, "n_frames", 1) > 1:
         logger.info("%s: has several pictures, the first is used", getattr(picture, "filename", "image"))
     picture.load()
