@@ -94,10 +94,17 @@ def cut_out(image: NDArray[np.uint8], quad: NDArray[Any]) -> NDArray[np.uint8]:
     return warped(around, homography(rectangle(width, height), quad - (left, top)), height, width)
 
 
-def warped(image: NDArray[np.uint8], matrix: Homography, height: int, width: int) -> NDArray[np.uint8]:
-    """A picture (height, width, 3) whose every place shows that place of ``image`` which ``matrix`` maps it to;
-    bicubic, black beyond the image."""
-    factors = (matrix / matrix[2, 2]).reshape(-1)[:8]
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    how = Image.Transform.PERSPECTIVE, tuple(float(factor) for factor in factors), Image.Resampling.BICUBIC
-    return np.asarray(picture.transform((width, height), *how))
+def warped(image: NDArray[Any], matrix: Homography, height: int, width: int) -> NDArray[Any]:
+    """A picture (height, width, 3) whose every place shows that place of ``image`` (h, w, 3), uint8 or float32, which
+    ``matrix`` maps it to; bicubic, 0 beyond the image."""
+    factors = tuple(float(factor) for factor in (matrix / matrix[2, 2]).reshape(-1)[:8])
+
+    def transformed(picture: NDArray[Any]) -> NDArray[Any]:
+        made = Image.fromarray(np.ascontiguousarray(picture)).transform(
+            (width, height), Image.Transform.PERSPECTIVE, factors, Image.Resampling.BICUBIC
+        )
+        return np.asarray(made)
+
+    if image.dtype == np.uint8:
+        return transformed(image)
+    return np.stack([transformed(image[:, :, channel]) for channel in range(image.shape[2])], axis=-1)

@@ -12,7 +12,7 @@ from runtime.pages.geometry import sides
 
 TALL = 1.5
 """Height over width from which a box holds a column of text."""
-GAP, LINES, LONG = 1.0, 3, 4.0
+GAP, LINES, LONG = 1.0, 3, 6.0
 """What makes columns of a page: white between them, in line heights; lines in each; and their usual width over height.
 Shorter lines side by side are cells of a table or words of a sign, which are read row by row."""
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from runtime.pages.font import UNITS, WIDTH, add_font, codes
@@ -18,6 +19,8 @@ QUALITY = 92
 """Of the picture's JPEG."""
 LARGEST = 14400.0
 """Points (1/72 inch): longer sides viewers do not show."""
+LEVEL = 0.25
+"""Font sizes that a word's baseline may rise or fall and be written level all the same."""
 INVISIBLE = 3
 """PDF's text rendering mode."""
 
@@ -77,12 +80,27 @@ def _layer(lines: Sequence[TextLine], characters: Mapping[str, int], height: int
 
 def _word(word: Word, text: str, characters: Mapping[str, int], height: int, point: float) -> str:
     """Operators that show ``text`` along a word's baseline, so stretched that the word has its length."""
-    (x, y), (right, below) = (baseline(word.corners) - (0, height)) * (point, -point)
-    along = float(np.hypot(right - x, below - y)) or 1.0
-    sine, cosine = (below - y) / along, (right - x) / along
+    start, end = (baseline(word.corners) - (0, height)) * (point, -point)
     side = word.corners[[3, 2]] - word.corners[[0, 1]]
     size = max(float(np.linalg.norm(side, axis=1).mean()) * point, 0.1)
+    start, end = _straight(start, end, LEVEL * size)
+    along = float(np.hypot(*(end - start))) or 1.0
+    cosine, sine = (end - start) / along
     stretch = 100 * along / (size * WIDTH / UNITS * len(word.text))
-    matrix = " ".join(f"{value:.4f}" for value in (cosine, sine, -sine, cosine, x, y))
+    matrix = " ".join(f"{value:.4f}" for value in (cosine, sine, -sine, cosine, *start))
     shown = "".join(f"{characters[character]:04X}" for character in text)
     return f"/F {size:.2f} Tf {stretch:.2f} Tz {matrix} Tm <{shown}> Tj"
+
+
+def _straight(
+    start: NDArray[np.float64], end: NDArray[np.float64], most: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A baseline's ends, level or upright where they are off that by ``most`` points: readers take words apart whose
+    characters stand even slightly higher and higher."""
+    off = np.abs(end - start)
+    level = int(off.argmin())
+    if off[level] > most:
+        return start, end
+    ends = np.stack([start, end])
+    ends[:, level] = ends[:, level].mean()
+    return ends[0], ends[1]

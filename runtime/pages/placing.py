@@ -1,9 +1,9 @@
 """Restored lines put back into the enlarged page: in their places, in the page's colours, without seams.
 
-Of a restored line only what is finer than half its height is taken, in colours that the line has, and where it is
-more than a shade: slower changes of each channel are those of the enlarged input, and so is the paper (`recoloured`).
-Towards the edges of what was cut out it fades into the page. Where lines overlap, each counts as much as it does not
-fade there.
+What is put back is a line's detail (`detail`): the difference to the line as the enlarged page shows it, as far as it
+is finer than half the line's height, lies in colours that the line has, and is more than a shade. So slow changes of
+colour, the paper and its grain are those of the page, and a line that nothing was done to changes nothing. Towards the
+edges of what was cut out the detail fades. Where lines overlap, each counts as much as it does not fade there.
 """
 
 from __future__ import annotations
@@ -71,22 +71,20 @@ def placed(page: NDArray[np.uint8], placings: Sequence[Placing], across: float, 
         if left >= right or top >= bottom:
             continue
         others = [other for place, other in enumerate(found) if place != number and other.touches(*one.bounds)]
-        picture = recoloured(one.placing.image, one.placing.crop)
+        more = detail(one.placing.image, one.placing.crop)
         for first in range(top, bottom, BAND):
             band = left, first, right, min(first + BAND, bottom)
-            _add(result, page, one, picture, others, band)
+            _add(result, one, more, others, band)
     return result
 
 
-def recoloured(restored: NDArray[np.uint8], crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """``restored`` (H, W, 3) in the colours of ``crop`` (h, w, 3): the crop enlarged, with what the restored line has
-    that is finer, lies in the directions of colour in which the crop's own pixels differ, and is more than a shade."""
+def detail(restored: NDArray[np.uint8], crop: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What ``restored`` (H, W, 3) adds to ``crop`` (h, w, 3) enlarged, in grey levels: no slow change of colour, no
+    direction of colour in which the crop's own pixels do not differ, and no more of it than there is of a shade."""
     height, width = restored.shape[:2]
-    before = np.clip(resample(crop, height, width), 0, 255)
-    found = restored.astype(np.float32) - before
+    found = restored.astype(np.float32) - np.clip(np.rint(resample(crop, height, width)), 0, 255)
     fine = (found - slow(found)) @ palette(crop)
-    shown = before + fine * eased(np.abs(fine).max(axis=2, keepdims=True) / SHADE)
-    return np.clip(np.rint(shown), 0, 255).astype(np.uint8)
+    return np.asarray(fine * eased(np.abs(fine).max(axis=2, keepdims=True) / SHADE), dtype=np.float32)
 
 
 def eased(share: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -152,22 +150,19 @@ def _middle(one: _Placed) -> tuple[float, float]:
 
 def _add(
     result: NDArray[np.uint8],
-    page: NDArray[np.uint8],
     one: _Placed,
-    picture: NDArray[np.uint8],
+    more: NDArray[np.float32],
     others: Sequence[_Placed],
     band: tuple[int, int, int, int],
 ) -> None:
-    """Adds a line's share to a band of ``result``."""
+    """Adds a line's detail to a band of ``result``."""
     left, top, right, bottom = band
     mine = _opacity(one, band)
     if not mine.any():
         return
     total = mine + sum(_opacity(other, band) for other in others if other.touches(*band))
     height, width = one.size
-    to_picture = scaling(picture.shape[1] / width, picture.shape[0] / height) @ one.inverse @ shift(left, top)
-    shown = warped(picture, to_picture, bottom - top, right - left)
-    before = page[top:bottom, left:right]
-    more = (mine / np.maximum(total, 1))[:, :, None] * (shown.astype(np.float32) - before)
+    to_picture = scaling(more.shape[1] / width, more.shape[0] / height) @ one.inverse @ shift(left, top)
+    shown = warped(more, to_picture, bottom - top, right - left)
     target = result[top:bottom, left:right]
-    target[:] = np.clip(np.rint(target + more), 0, 255).astype(np.uint8)
+    target[:] = np.clip(np.rint(target + (mine / np.maximum(total, 1))[:, :, None] * shown), 0, 255).astype(np.uint8)
