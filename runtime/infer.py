@@ -20,6 +20,7 @@ from runtime.bundle import shipped
 from runtime.executors import EXECUTORS
 from runtime.guard import Guard, GuardOptions
 from runtime.options import Gate, Options, Split
+from runtime.pages import command as pages
 from runtime.plain import plain
 from runtime.restorer import Restorer
 from runtime.result import Result, enlarged
@@ -74,6 +75,12 @@ guard
   --never-change-text keeps the input wherever the recogniser reads another text after than before. Without a
   recogniser nothing is applied. --no-guard applies what comes out, whatever it says.
 
+pages
+  With --page pictures are whole pages or photos: their lines are found (extra [ocr]), restored, and put back in their
+  places and colours; all else is enlarged. Beside OUT/<name>.png: --pdf writes <name>.pdf, which can be searched (extra
+  [pdf]), --alto <name>.alto.xml, --hocr <name>.hocr. Their text is read in the restored line where that is shown, else
+  in the input. The report has the page's lines under "lines". See docs/pages.md.
+
 report
   One JSON object a line for each input: input, output, text, confidence, confidences, centres, applied, reason, cause,
   executor, reader, timings (seconds), seed, steps, pieces, turned, stacked, evidence. "applied" is false where the
@@ -87,6 +94,7 @@ exit status
 examples
   textsr photos -o restored
   textsr line.png -o restored --text "Grand Hotel" --compare
+  textsr --page photo.jpg -o restored --compare --pdf
   textsr 'scans/**/*.tif' -o restored --text texts.tsv --report restored/report.jsonl
 """
 
@@ -115,7 +123,9 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _add_shapes(made)
     _add_guard(made)
-    add("--compare", action="store_true", help="also write OUT/<name>.compare.png: before above, after below")
+    pages.add_options(made)
+    add("--compare", action="store_true",
+        help="also write OUT/<name>.compare.png: before above, after below, of a high page side by side")  # fmt: skip
     add("--report", type=Path, metavar="FILE.jsonl", help="write what was done, one JSON object a line")
     add("--overwrite", action="store_true", help="replace existing results")
     return made
@@ -175,7 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     _check(options)
     found = collect(options.inputs, options.out)
-    check_outputs(found.items, options.out, compare=options.compare, overwrite=options.overwrite)
+    also = pages.suffixes(options)
+    check_outputs(found.items, options.out, compare=options.compare, overwrite=options.overwrite, also=also)
     if options.report is not None:
         sidecar = Path(options.text) if (options.text or "").lower().endswith(".tsv") else None
         check_report(
@@ -183,7 +194,8 @@ def _run(options: argparse.Namespace) -> int:
             sidecar=sidecar,
         )  # fmt: skip
     texts = read_texts(options.text, found.items)
-    records = [_failure(name, reason) for name, reason in found.failures]
+    failure = pages.failure if options.page else _failure
+    records = [failure(name, reason) for name, reason in found.failures]
     for name, reason in found.failures:
         _say(f"{name}: {reason}")
     if found.items:
@@ -194,14 +206,17 @@ def _run(options: argparse.Namespace) -> int:
         restorer.check(_options(options))
         done: dict[int, dict[str, Any]] = {}
         try:
-            _restore_all(restorer, found.items, texts, options, done)
+            if options.page:
+                _restore_pages(restorer, found.items, options, done)
+            else:
+                _restore_all(restorer, found.items, texts, options, done)
         except BaseException:
             _report(records + _in_order(done), options.report)
             raise
         records += _in_order(done)
     reported = _report(records, options.report)
     applied = sum(record["applied"] for record in records)
-    failed = sum(record["cause"] in ("input", "not_finite") for record in records)
+    failed = sum(record["cause"] in ("input", "not_finite", pages.FAILED) for record in records)
     _say(f"{applied} of {len(records)} restored in {options.out}")
     return 0 if reported and not failed else FAILED
 
@@ -234,6 +249,7 @@ def _report(records: Sequence[dict[str, Any]], path: Path | None) -> bool:
 
 
 def _check(options: argparse.Namespace) -> None:
+    pages.check(options)
     if options.never_change_text and not options.guard:
         raise InputError("--never-change-text is the guard's work: leave out --no-guard")
     if options.out.exists() and not options.out.is_dir():
@@ -265,6 +281,17 @@ def _restore_all(
                 _restore_batch(restorer, loaded, items, texts, options, done)
                 loaded.clear()
             bar.update(len(done) - bar.n)
+
+
+def _restore_pages(
+    restorer: Restorer, items: Sequence[Item], options: argparse.Namespace, done: dict[int, dict[str, Any]]
+) -> None:
+    """Restores page by page; ``done`` gets each page's record."""
+    work = pages.PageWork(restorer, options, _options(options), _say)
+    with _progress(len(items), "page") as bar:
+        for place, item in enumerate(items):
+            done[place] = work(item)
+            bar.update()
 
 
 def _restore_batch(
@@ -323,8 +350,8 @@ def _failure(name: str, reason: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[tqdm]:
-    with tqdm(total=total, unit="line", desc="restoring", file=sys.stderr, disable=None) as bar:
+def _progress(total: int, unit: str = "line") -> Iterator[tqdm]:
+    with tqdm(total=total, unit=unit, desc="restoring", file=sys.stderr, disable=None) as bar:
         yield bar
 
 

@@ -129,7 +129,8 @@ def _check(picture: Image.Image, data: bytes, max_pixels: int) -> None:
     """Raises InputError for what would take more time or memory than a picture of ``max_pixels`` may."""
     width, height = picture.size
     if width * height > max_pixels:
-        raise InputError(f"has {width} x {height} pixels, the limit is {max_pixels}: cut the text line out first")
+        cut = "cut the text out first, or shrink it"
+        raise InputError(f"has {width} x {height} pixels, the limit is {max_pixels}: {cut}")
     if width < 1 or height < 1:
         raise InputError("has no pixels")
     scans = data.count(b"\xff\xda") if picture.format in ("JPEG", "MPO") else 0

@@ -29,7 +29,11 @@ class Item:
 
     def comparison(self, folder: Path) -> Path:
         """Where the picture with before and after goes."""
-        return folder / self.relative.with_name(self.relative.name + ".compare.png")
+        return self.beside(folder, ".compare.png")
+
+    def beside(self, folder: Path, suffix: str) -> Path:
+        """Where another file goes that comes with the restored picture."""
+        return folder / self.relative.with_name(self.relative.name + suffix)
 
 
 @dataclass
@@ -125,8 +129,12 @@ def _below(path: Path, folder: Path | None) -> bool:
     return folder is not None and Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
-def check_outputs(items: Iterable[Item], folder: Path, *, compare: bool, overwrite: bool) -> None:
+def check_outputs(
+    items: Iterable[Item], folder: Path, *, compare: bool, overwrite: bool, also: Sequence[str] = ()
+) -> None:
     """Refuses, before any work, results that would share a name, replace an input, or replace a file unasked.
+
+    ``also``: suffixes of further files that come with each picture.
 
     :raises InputError: naming the files.
     """
@@ -134,7 +142,8 @@ def check_outputs(items: Iterable[Item], folder: Path, *, compare: bool, overwri
     items = list(items)
     sources = _sources(items)
     for item in items:
-        for target in [item.output(folder), *([item.comparison(folder)] if compare else [])]:
+        further = [item.beside(folder, suffix) for suffix in also]
+        for target in [item.output(folder), *([item.comparison(folder)] if compare else []), *further]:
             if target in owners:
                 raise InputError(f"{owners[target].path} and {item.path} would both be written to {target}")
             if _real(target) in sources:
