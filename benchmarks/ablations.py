@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from benchmarks import testset
+from benchmarks import blocks, testset
 from benchmarks.testset import TestLine
 from runtime.recognizer import PPOCRReader, find_model
 from textsr.alphabet import Alphabet
@@ -40,9 +40,12 @@ HEADINGS = {"psnr": "PSNR dB", "st_lpips": "ST-LPIPS", "acc": "ACC %", "ned": "N
 DIGITS = {"psnr": (2, 1.0), "st_lpips": (3, 1.0), "acc": (1, 100.0), "ned": (3, 1.0)}
 """Decimals that a table shows, and the factor before."""
 FULL, BASE = "full", "bicubic"
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
-BEGIN, END = "<!-- ablations -->", "<!-- /ablations -->"
+RESULTS = blocks.ROOT / "benchmarks" / "results"
+BLOCK = "ablations"
+NOTHING = (
+    "Not measured yet: `python -m train.ablations` trains the variants, and "
+    "`python -m benchmarks.ablations RUNS --readme` puts the tables here."
+)
 BATCH = 8
 
 
@@ -188,13 +191,9 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
-def put_into(text: str, data: Mapping[str, Any]) -> str:
-    """``text`` with the tables between `BEGIN` and `END`. Raises InputError where these marks are not there."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise InputError(f"no {BEGIN} and {END} to put the ablations between")
-    return f"{before}{begin}\n{table(data)}\n{end}{after}"
+def parts(data: Mapping[str, Any] | None) -> dict[Path, str]:
+    """The generated part, by file; ``data`` is None where nothing was measured."""
+    return {blocks.RESULTS: NOTHING if data is None else table(data)}
 
 
 def evaluate(runs: Path, folder: Path, how: Mapping[str, Any], names: Sequence[str], judge: Judge) -> dict[str, Any]:
@@ -222,7 +221,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--steps", type=int, help="residual-shift steps (default: all)")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
-    made.add_argument("--readme", action="store_true", help="put the tables into README.md too")
+    made.add_argument("--readme", action="store_true", help="put the tables into docs/results.md too")
     return made
 
 
@@ -247,8 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (options.out / "ablations.json").write_text(json.dumps(data, ensure_ascii=False, indent=1) + "\n", "utf-8")
         (options.out / "ablations.md").write_text(table(data) + "\n", encoding="utf-8")
         if options.readme:
-            readme = ROOT / "README.md"
-            readme.write_text(put_into(readme.read_text(encoding="utf-8"), data), encoding="utf-8")
+            blocks.write(BLOCK, parts(data))
     except TextSRError as error:
         sys.stderr.write(f"benchmarks.ablations: {error}\n")
         return 1

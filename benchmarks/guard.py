@@ -4,7 +4,7 @@
 judges the test (``--judge FILE.onnx``); ``--split test`` records the test split, judged by PP-OCRv4. Both keep all
 evidence of every line in ``--out``, so that a run goes on where it was cut and thresholds are tried without restoring
 again. ``--report`` makes figures, picture and Markdown of what is there; with ``--save`` into benchmarks/results/ and
-docs/, from where ``--readme`` puts them between its marks.
+docs/, from where ``--readme`` puts them into README.md and docs/trust.md, measuring nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
-from benchmarks import guard_result, testset
+from benchmarks import blocks, guard_result, testset
 from benchmarks.guard_lines import GuardLine, RatedReader, Row, Rows, model_judge, record, validation_lines
 from benchmarks.methods import sha256
 from benchmarks.speed import machine
@@ -51,9 +51,7 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=OUT, help="folder for the recorded lines")
     add("--report", action="store_true", help="record nothing: report on what --out holds")
     add("--save", action="store_true", help="write the figures into benchmarks/results/ and the picture into docs/")
-    add(
-        "--readme", action="store_true", help="put the figures of benchmarks/results/ into the README; measures nothing"
-    )
+    add("--readme", action="store_true", help="put the figures of benchmarks/results/ into README.md and docs/trust.md")
     return made
 
 
@@ -64,8 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         if options.readme:
-            text = guard_result.README.read_text(encoding="utf-8")
-            guard_result.README.write_text(guard_result.put_into(text, guard_result.read()), encoding="utf-8")
+            blocks.write(guard_result.BLOCK, guard_result.parts(guard_result.read()))
             return 0
         bundle = Bundle.open(options.bundle)
         steps = bundle.preset.default_steps if options.steps is None else options.steps

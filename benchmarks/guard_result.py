@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks import blocks
 from benchmarks.guard_lines import Row
 from benchmarks.guard_rates import (
     CONFIDENT,
@@ -27,10 +28,8 @@ from runtime.guard import GuardOptions
 from textsr.errors import InputError
 
 FORMAT = 1
-ROOT = Path(__file__).resolve().parents[1]
-RESULT, PICTURE = ROOT / "benchmarks" / "results" / "guard.json", ROOT / "docs" / "guard.png"
-README = ROOT / "README.md"
-BEGIN, END = "<!-- guard -->", "<!-- /guard -->"
+RESULT, PICTURE = blocks.ROOT / "benchmarks" / "results" / "guard.json", blocks.ROOT / "docs" / "guard.png"
+BLOCK = "guard"
 Data = Mapping[str, Any]
 
 
@@ -108,13 +107,40 @@ def read(path: Path = RESULT) -> dict[str, Any]:
 
 
 def markdown(data: Data) -> str:
-    """The README's part, all of it from ``data``."""
+    """What docs/trust.md says, all of it from ``data``."""
     test, fit = data["test"], data.get("validation")
+    said = [_verdict(test), _cost(test)]
+    if fit is not None:
+        said.append(
+            f"Thresholds were chosen on {fit['without']['lines']} lines of the validation split, judged by "
+            f"{fit['judge']}: there the guard breaks {fit['with']['broken']} of {fit['with']['right']} lines "
+            f"({fit['without']['broken']} without it), lets {_errors(fit['with']['painted'])} through "
+            f"({fit['without']['painted']}), and the lowest threshold that keeps both bars is {fit['chosen']:g}. The "
+            "test split was only measured on."
+        )
+    picture = "![Errors let through and gain, by threshold](guard.png)"
+    return "\n".join([*_table(data), "", *said, "", picture])
+
+
+def brief(data: Data) -> str:
+    """What the README says: the rates on the test split, and which bars are kept. Markdown."""
+    return "\n".join([*_table(data), "", _verdict(data["test"])])
+
+
+def parts(data: Data) -> dict[Path, str]:
+    """The generated parts, by file."""
+    return {blocks.README: brief(data), blocks.TRUST: markdown(data)}
+
+
+def _table(data: Data) -> list[str]:
+    test, steps = data["test"], f"{data['steps']} step{'' if data['steps'] == 1 else 's'}"
     head = (
-        f"**{test['without']['lines']} lines of the test split**, restored in {data['steps']} steps and judged by "
-        f"{test['judge']}; confidently: with a mean confidence of {CONFIDENT:g} or more."
+        f"**{test['without']['lines']} lines of the test split**, restored in {steps} and judged by {test['judge']}; "
+        f"confidently: with a mean confidence of {CONFIDENT:g} or more."
     )
-    rows = [
+    return [
+        head,
+        "",
         "| | without the guard | with it | bar |",
         "|---|---|---|---|",
         _counted("input read right, applied and read wrong", test, "broken", "right", f"at most {MOST_BROKEN:.0%}"),
@@ -125,17 +151,6 @@ def markdown(data: Data) -> str:
         f"{test['without']['acc']:.1%} ({_points(test['without']['gain'])}) | "
         f"{test['with']['acc']:.1%} ({_points(test['with']['gain'])}) | two thirds of the gain |",
     ]
-    said = [_verdict(test), _cost(test)]
-    if fit is not None:
-        said.append(
-            f"Thresholds were chosen on {fit['without']['lines']} lines of the validation split, judged by "
-            f"{fit['judge']}: there the guard breaks {fit['with']['broken']} of {fit['with']['right']} lines "
-            f"({fit['without']['broken']} without it), lets {_errors(fit['with']['painted'])} through "
-            f"({fit['without']['painted']}), and the lowest threshold that keeps both bars is {fit['chosen']:g}. The "
-            "test split was only measured on."
-        )
-    picture = "![Errors let through and gain, by threshold](docs/guard.png)"
-    return "\n".join([head, "", *rows, "", *said, "", picture])
 
 
 def _counted(name: str, found: Data, key: str, of: str, bar: str) -> str:
@@ -174,14 +189,6 @@ def _cost(found: Data) -> str:
         f"dearest part, the restoration without text, on {found['asked']:.0%} of the lines only. Lines are stopped by: "
         f"{stops or 'none'}."
     )
-
-
-def put_into(readme: str, data: Data) -> str:
-    """The README with its part made anew. Raises InputError where it has no marks."""
-    begin, end = readme.find(BEGIN), readme.find(END)
-    if begin < 0 or end < begin:
-        raise InputError(f"the README has no {BEGIN} and {END}")
-    return f"{readme[:begin]}{BEGIN}\n{markdown(data)}\n{readme[end:]}"
 
 
 def draw(data: Data, path: Path = PICTURE) -> None:

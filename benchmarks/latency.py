@@ -1,8 +1,8 @@
 """The paper's Table 3 in one run, ours and DiffTSR in turn on this machine: ``python -m benchmarks.latency``.
 
 Writes benchmarks/results/latency-<device>.json after every turn (``--resume`` goes on from there), and from it a
-table (.md) and a plot (.png). ``--readme`` puts the tables of all results into the README, ``--check`` tells which
-of the speeds asked for were reached. DiffTSR has random weights: its cost does not depend on them.
+table (.md) and a plot (.png). ``--readme`` puts those of all results into README.md and docs/results.md, ``--check``
+tells which of the speeds asked for were reached. DiffTSR has random weights: its cost does not depend on them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from benchmarks import blocks
 from benchmarks.difftsr.networks import SIZES
 from benchmarks.speed import apart, checks, machine, show, turns
 from benchmarks.speed.lines import sample_lines
@@ -69,15 +70,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--resume", action="store_true", help="go on with the JSON's run")
     add("--plan", action="store_true", help="print the rows and measure nothing")
     add("--check", action="store_true", help="print which speeds the results reach; measures nothing")
-    add("--readme", action="store_true", help="put the tables of the results into the README; measures nothing")
+    add(
+        "--readme", action="store_true", help="put the tables of the results into README.md and docs/; measures nothing"
+    )
     return parser
 
 
 def _told(options: argparse.Namespace) -> int:
     results = all_results() if options.out is None else [read(options.out)]
     if options.readme:
-        made = show.put_into(show.README.read_text(encoding="utf-8"), results)
-        show.README.write_text(made, encoding="utf-8")
+        blocks.write(show.BLOCK, show.parts(results))
     if not options.check:
         return 0
     if not results:

@@ -2,8 +2,8 @@
 
 The same calls give text accuracy and time: for each line or page RapidOCR is called without us and in each way with
 us, in turns. RapidOCR's own recogniser is the one that also tells our restoration what a line says, so
-``--recognisers`` takes another generation besides. Figures are written after each part; ``--readme`` puts them into the
-README.
+``--recognisers`` takes another generation besides. Figures are written after each part; ``--readme`` puts them into
+README.md and docs/results.md.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tqdm import tqdm
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import ocr_result, testset
+from benchmarks import blocks, ocr_result, testset
 from benchmarks.ocr_pages import PAPERS, Page, compose, match
 from benchmarks.quality_result import versions
 from benchmarks.speed import machine
@@ -163,7 +163,11 @@ def parser() -> argparse.ArgumentParser:
     add("--testset", type=Path, default=testset.FOLDER, help="folder of the test split (made if missing)")
     add("--out", type=Path, default=Path("runs/ocr"), help="folder for JSON and table")
     add("--save", action="store_true", help="also write them into benchmarks/results/")
-    add("--readme", action="store_true", help="put the table of benchmarks/results/ into the README; measures nothing")
+    add(
+        "--readme",
+        action="store_true",
+        help="put the tables of benchmarks/results/ into README.md and docs/; measures nothing",
+    )
     return made
 
 
@@ -174,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         if options.readme:
-            ocr_result.write_readme()
+            blocks.write(ocr_result.BLOCK, ocr_result.parts(ocr_result.read()))
             return 0
         return _measured(options, words)
     except TextSRError as error:

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import blocks
 from benchmarks.compare import signed
 from textsr.errors import InputError
 from train.metrics import NORMALISATION, Interval, accuracy, bootstrap, ned
 
 FORMAT = 1
 RESULTS = Path(__file__).resolve().parent / "results"
-README = Path(__file__).resolve().parents[1] / "README.md"
-BEGIN, END = "<!-- ocr -->", "<!-- /ocr -->"
+BLOCK = "ocr"
 JSON, MARKDOWN = "ocr.json", "ocr.md"
 BUSY = 0.6
 """Load a core from which on seconds are not to be trusted."""
@@ -164,14 +164,33 @@ def _digits(value: float) -> str:
     return f"{value:.2g}" if value < 10 else f"{value:.0f}"
 
 
-def put_into(readme: str, found: Data) -> str:
-    """The README with its part made anew. Raises InputError where it has no marks."""
-    begin, end = readme.find(BEGIN), readme.find(END)
-    if begin < 0 or end < begin:
-        raise InputError(f"the README has no {BEGIN} and {END}")
-    return f"{readme[:begin]}{BEGIN}\n{table(found)}{readme[end:]}"
+def brief(found: Data) -> str:
+    """What the README says: ACC on lines and on pages, for each recogniser and way. Markdown."""
+    made, how = found["versions"], found["conditions"]
+    kinds = list(dict.fromkeys(one["kind"] for one in found["parts"]))
+    asked = {kind: next(one["lines"] for one in found["parts"] if one["kind"] == kind) for kind in kinds}
+    head = [
+        "RapidOCR reads with",
+        "way",
+        *(f"ACC %, {asked[kind]} lines{' of pages' * (kind == 'pages')}" for kind in kinds),
+    ]
+    body: dict[tuple[str, str], list[str]] = {}
+    for one in found["parts"]:
+        for row in one["rows"]:
+            less = row["acc_less_base"]
+            acc = f"{100 * row['acc']['mean']:.1f}" + (f" ({signed(Interval(**less), 1, 100)})" if less else "")
+            body.setdefault((READS[one["recogniser"]], row["way"]), []).append(acc)
+    lines = [
+        "| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *([*k, *v] for k, v in body.items()))
+    ]
+    steps = f"{how['steps']} step{'' if how['steps'] == 1 else 's'}"
+    first = (
+        f"**RapidOCR {made.get('rapidocr', '')}** with and without us ({how['bundle']}, {steps}) on degraded lines; in "
+        "brackets: less without us, points."
+    )
+    return "\n".join([first, "", *lines])
 
 
-def write_readme() -> None:
-    """Puts the result of benchmarks/results/ into the README. Raises InputError where one of them lacks."""
-    README.write_text(put_into(README.read_text(encoding="utf-8"), read()), encoding="utf-8")
+def parts(found: Data) -> dict[Path, str]:
+    """The generated parts, by file."""
+    return {blocks.README: brief(found), blocks.RESULTS: table(found)}

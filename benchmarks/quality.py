@@ -3,7 +3,7 @@
 Judged by a recogniser that neither training nor restoring uses. Scores are kept in ``--reuse FILE``, so that a run
 goes on where it was cut, and one with new weights measures only those anew. Writes ``quality.json``, ``quality.md``
 and pictures of the best, median and worst lines into ``--out``; with ``--save`` the figures into benchmarks/results/,
-from where ``--readme`` puts the table into the README.
+from where ``--readme`` puts the tables into README.md and docs/results.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tqdm import tqdm
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import quality_result, seconds, testset
+from benchmarks import blocks, quality_result, seconds, testset
 from benchmarks.compare import BASE, ranking
 from benchmarks.methods import ALL, MethodOptions, Opened, Output, find_method, names
 from benchmarks.pictures import Panel, choose, write_pictures
@@ -146,7 +146,11 @@ def parser() -> argparse.ArgumentParser:
     add("--timed", type=int, default=seconds.LINES, metavar="N", help="lines to time, 0 for none")
     add("--rounds", type=int, default=seconds.ROUNDS, help="rounds in which methods take turns at the timed lines")
     add("--save", action="store_true", help="also write the figures into benchmarks/results/")
-    add("--readme", action="store_true", help="put the table of benchmarks/results/ into the README; measures nothing")
+    add(
+        "--readme",
+        action="store_true",
+        help="put the tables of benchmarks/results/ into README.md and docs/; measures nothing",
+    )
     return made
 
 
@@ -157,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         if options.readme:
-            quality_result.write_readme()
+            blocks.write(quality_result.BLOCK, quality_result.parts(quality_result.read()))
             return 0
         return _measured(options, words)
     except TextSRError as error:

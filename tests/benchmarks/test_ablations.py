@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 pytest.importorskip("stlpips_pytorch", reason="the weights of the metric come with it")
 
-from benchmarks import ablations
-from benchmarks.ablations import BASE, BEGIN, END, FULL, RESULTS, ROOT, Line, Score
+from benchmarks import ablations, blocks
+from benchmarks.ablations import BASE, FULL, RESULTS, Line, Score
 from benchmarks.testset import Entry, TestLine
 from textsr.checkpoint import WITHOUT, save_model
 from textsr.config import TINY, ablated
@@ -60,24 +60,20 @@ def test_the_tables() -> None:
     assert "| full | 20.00 [20.00, 20.00] | 0.100 [0.100, 0.100] | 66.7 [0.0, 100.0] |" in text
     assert "| without text | -0.33 [-1.00, +0.00] | +0.000 [+0.000, +0.000] | -33.3 [-100.0, +0.0] |" in text
     assert text.count("| bicubic |") == 1
-    made = ablations.put_into(f"a\n{BEGIN}\nold\n{END}\nb\n", data)
-    assert made == f"a\n{BEGIN}\n{text}\n{END}\nb\n"
-    assert ablations.put_into(made, data) == made
-    with pytest.raises(InputError, match=f"no {BEGIN}"):
-        ablations.put_into("nothing", data)
+    assert ablations.parts(data) == {blocks.RESULTS: text}
 
 
 def test_the_results_at_hand_say_one_thing() -> None:
     if not (RESULTS / "ablations.json").is_file():
+        assert not blocks.stale(ablations.BLOCK, ablations.parts(None)), (
+            "docs/results.md must say that there is no result"
+        )
         pytest.skip("no benchmarks/results/ablations.json: nothing measured yet")
     data = json.loads((RESULTS / "ablations.json").read_text(encoding="utf-8"))
     rows = {name: [Score(**row) for row in scores] for name, scores in data["lines"].items()}
     assert data["variants"] == ablations.summary(rows)
     assert (RESULTS / "ablations.md").read_text(encoding="utf-8") == ablations.table(data) + "\n"
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    if BEGIN not in readme:
-        pytest.skip("README.md has no place for the ablations")
-    assert ablations.put_into(readme, data) == readme, "python -m benchmarks.ablations RUNS --readme"
+    assert not blocks.stale(ablations.BLOCK, ablations.parts(data)), "python -m benchmarks.ablations RUNS --readme"
 
 
 def make_line(index: int) -> Line:

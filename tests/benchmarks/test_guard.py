@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks import guard, guard_result
+from benchmarks import blocks, guard, guard_result
 from benchmarks.guard_lines import GuardLine, Row, Rows, record
 from benchmarks.guard_rates import asked, choose, curve, objections, rates
 from runtime import InputError, Restorer
@@ -92,11 +92,10 @@ def test_the_table_says_what_was_counted() -> None:
     assert "| input read right, applied and read wrong | 2 of 3 (66.7%) | 0 of 3 (0.0%) | at most 1% |" in text
     assert "| lines applied | 6 | 2 | |" in text
     assert "cannot be told" in text
-    with pytest.raises(InputError, match="guard"):
-        guard_result.put_into("no marks", data())
-    put = guard_result.put_into(f"a\n{guard_result.BEGIN}\nformer\n{guard_result.END}\nb\n", data())
-    assert text in put
-    assert "former" not in put
+    short = guard_result.brief(data())
+    assert "| lines applied | 6 | 2 | |" in short
+    assert "guard.png" in text
+    assert "guard.png" not in short
 
 
 def test_a_gain_is_kept_or_not() -> None:
@@ -120,10 +119,7 @@ def test_what_is_shown_is_what_was_measured() -> None:
     point = at[default.min_confidence]
     assert {name: point[name] for name in found["test"]["with"]} == found["test"]["with"]
     assert guard_result.PICTURE.exists()
-    readme = guard_result.README.read_text(encoding="utf-8")
-    if guard_result.BEGIN not in readme:
-        pytest.skip("the README has no part for the guard yet")
-    assert guard_result.put_into(readme, found) == readme
+    assert not blocks.stale(guard_result.BLOCK, guard_result.parts(found)), "run python -m benchmarks.guard --readme"
 
 
 def test_the_command_says_what_it_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

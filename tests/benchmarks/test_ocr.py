@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from benchmarks import ocr, ocr_result
+from benchmarks import blocks, ocr, ocr_result
 from benchmarks.ocr_pages import FADE, PAPERS, compose, match
 from benchmarks.testset import Entry, TestLine
 from textsr.errors import InputError
@@ -110,24 +110,17 @@ def test_tables_and_files(tmp_path: Path) -> None:
 
 def test_the_readme_s_part() -> None:
     found = result()
-    begin, end = ocr_result.BEGIN, ocr_result.END
-    made = ocr_result.put_into(f"a\n{begin}\nold\n{end}\nb\n", found)
-    assert made.startswith(f"a\n{begin}\n**RapidOCR 3.10.0**")
-    assert made.endswith(f"\n{end}\nb\n")
-    assert "old" not in made
-    assert ocr_result.put_into(made, found) == made
-    with pytest.raises(InputError, match="no <!-- ocr -->"):
-        ocr_result.put_into("nothing", found)
+    made = ocr_result.brief(found)
+    assert made.startswith("**RapidOCR 3.10.0** with and without us")
+    assert "| its own PP-OCRv6 | every line restored | 75.0 (+0.0" in made
+    assert {line.count("|") for line in made.splitlines() if line.startswith("|")} == {4}
 
 
 def test_readme_and_results_agree() -> None:
     found = ocr_result.read()
     table = (ocr_result.RESULTS / ocr_result.MARKDOWN).read_text(encoding="utf-8")
     assert table == ocr_result.table(found)
-    readme = ocr_result.README.read_text(encoding="utf-8")
-    if ocr_result.BEGIN not in readme:
-        pytest.skip("README.md has no place for the figures of benchmarks.ocr")
-    assert ocr_result.put_into(readme, found) == readme, "run python -m benchmarks.ocr --readme"
+    assert not blocks.stale(ocr_result.BLOCK, ocr_result.parts(found)), "run python -m benchmarks.ocr --readme"
 
 
 @pytest.mark.parametrize("words", [["--lines", "-1"], ["--lines", "0", "--pages", "0"], ["--recognisers", "nobody"]])

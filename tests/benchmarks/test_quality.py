@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks import compare, quality, quality_result, seconds
+from benchmarks import blocks, compare, quality, quality_result, seconds
 from benchmarks.methods import ALL, MethodOptions, Opened, Output, bicubic, find_method, names
 from benchmarks.pictures import Panel, choose, write_pictures
 from benchmarks.scoring import Found, Scorer, Store, digest
@@ -163,14 +164,15 @@ def test_results_say_the_same_everywhere(tmp_path: Path) -> None:
 
 def test_the_readme_s_part(tmp_path: Path) -> None:
     data = quality_result.data(ABOUT, METHODS, _scores(), {})
-    begin, end = quality_result.BEGIN, quality_result.END
-    made = quality_result.put_into(f"a\n{begin}\nold\n{end}\nb\n", data)
-    assert made.startswith(f"a\n{begin}\n**4 lines of the test split**")
-    assert made.endswith(f"\n{end}\nb\n")
-    assert "old" not in made
-    assert quality_result.put_into(made, data) == made
-    with pytest.raises(InputError, match="no <!-- quality -->"):
-        quality_result.put_into("nothing", data)
+    made = quality_result.brief(data)
+    assert made.startswith("**4 degraded lines of the test split**")
+    assert "| ours:4 | 75.0 | -25.0 [-75.0, +0.0] |" in made
+    assert "no difference can be told for " in made
+    assert "fewer lines" not in made
+    worse = copy.deepcopy(data)
+    row = next(row for row in worse["rows"] if row["method"] == "ours:4")
+    row["against"]["differences"]["acc"] = {"mean": -0.2, "low": -0.3, "high": -0.1}
+    assert "fewer lines are read with ours:4" in quality_result.brief(worse)
     (tmp_path / "other.json").write_text('{"format": 0}', encoding="utf-8")
     for name in ("other.json", "missing.json"):
         with pytest.raises(InputError, match=name):
@@ -178,11 +180,10 @@ def test_the_readme_s_part(tmp_path: Path) -> None:
 
 
 def test_readme_and_results_agree() -> None:
-    readme = quality_result.README.read_text(encoding="utf-8")
-    if not (quality_result.RESULTS / quality_result.JSON).exists() or quality_result.BEGIN not in readme:
-        pytest.skip("no quality result is in the README")
     data = quality_result.read()
-    assert quality_result.put_into(readme, data) == readme, "run python -m benchmarks.quality --readme"
+    assert not blocks.stale(quality_result.BLOCK, quality_result.parts(data)), (
+        "run python -m benchmarks.quality --readme"
+    )
     table = (quality_result.RESULTS / quality_result.MARKDOWN).read_text(encoding="utf-8")
     assert table == quality_result.table(data)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import latency, testset
+from benchmarks import blocks, latency, testset
 from benchmarks.speed import apart, machine, show
 from benchmarks.speed.lines import SHAPE, sample_lines
 from benchmarks.speed.plan import DIFFTSR, EAGER, Choices, plan
@@ -76,11 +76,14 @@ def test_a_missed_bar_is_an_exit_status(tmp_path: Path, monkeypatch: pytest.Monk
     data["rows"].append({**data["rows"][0], "preset": "paper", "steps": 18, "times_difftsr": 24.9})
     target.write_text(json.dumps(data), encoding="utf-8")
     assert latency.main(["--check", "--out", str(target)]) == latency.MISSED
-    readme = tmp_path / "README.md"
-    readme.write_text(f"x\n{show.BEGIN}{show.END}\n", encoding="utf-8")
-    monkeypatch.setattr(show, "README", readme)
+    for name in ("README", "RESULTS"):
+        page = tmp_path / f"{name}.md"
+        page.write_text("x\n<!-- latency --><!-- /latency -->\n", encoding="utf-8")
+        monkeypatch.setattr(blocks, name, page)
     assert latency.main(["--readme", "--out", str(target)]) == 0
-    assert "MISSED: paper against DiffTSR, both torch eager fp32: 24.9 times" in readme.read_text(encoding="utf-8")
+    for page in (blocks.README, blocks.RESULTS):
+        said = page.read_text(encoding="utf-8")
+        assert "MISSED: paper against DiffTSR, both torch eager fp32: 24.9 times" in said
 
 
 def test_start_up_and_memory_in_a_process_of_its_own() -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks import blocks
 from benchmarks.speed import show
 from benchmarks.speed.clock import Sample
 from benchmarks.speed.plan import Choices, plan
 from benchmarks.speed.record import RESULTS, Measured, Record, all_results
-from textsr.errors import InputError
 
 
 def results(kind: str = "cpu", load: float = 0.1) -> dict[str, Any]:
@@ -30,9 +30,8 @@ def results(kind: str = "cpu", load: float = 0.1) -> dict[str, Any]:
 
 
 def test_the_readme_s_table_is_what_the_results_give() -> None:
-    text = show.README.read_text(encoding="utf-8")
     results = all_results()
-    assert show.put_into(text, results) == text, "run python -m benchmarks.latency --readme"
+    assert not blocks.stale(show.BLOCK, show.parts(results)), "run python -m benchmarks.latency --readme"
     for data in results:
         files = [RESULTS / (show.stem(data["device"]["name"]) + suffix) for suffix in (".json", ".md", ".png")]
         assert all(file.is_file() for file in files)
@@ -61,16 +60,16 @@ def test_a_busy_machine_is_told() -> None:
 
 def test_the_readme_s_part() -> None:
     data = results()
-    made = show.put_into(f"a\n{show.BEGIN}\nold\n{show.END}\nb\n", [data, results("cuda")])
-    assert made.startswith(f"a\n{show.BEGIN}\n**A processor, 2 threads**")
-    assert made.endswith(f"{show.END}\nb\n")
-    assert "old" not in made
-    assert show.put_into(made, [data, results("cuda")]) == made
-    assert "| DiffTSR, text diffusion | torch eager fp32 | 1 | 2 of 200 | categorical | 1,000 |" in made
-    assert "* met: " in made
-    assert show.NOTHING in show.put_into(made, [])
-    with pytest.raises(InputError, match="no <!-- latency:begin -->"):
-        show.put_into("nothing", [])
+    made = show.parts([data, results("cuda")])
+    for path, row in (
+        (blocks.README, "| DiffTSR | torch eager fp32 | 2 of 200 | 1,000 | 1 |"),
+        (blocks.RESULTS, "| DiffTSR, text diffusion | torch eager fp32 | 1 | 2 of 200 | categorical | 1,000 |"),
+    ):
+        assert made[path].startswith("**A processor, 2 threads**")
+        assert row in made[path]
+        assert "* met: " in made[path]
+    assert "categorical" not in made[blocks.README]
+    assert set(show.parts([]).values()) == {show.NOTHING}
 
 
 @pytest.mark.parametrize(
