@@ -19,8 +19,10 @@ from benchmarks.guard_rates import (
     asked,
     choose,
     curve,
+    interval,
     objections,
     rates,
+    spared,
 )
 from runtime.guard import GuardOptions
 from textsr.errors import InputError
@@ -33,18 +35,26 @@ Data = Mapping[str, Any]
 
 def part(rows: Sequence[Row], options: GuardOptions, judge: str, lines: str) -> dict[str, Any]:
     """What JSON keeps of one split's rows."""
-    without, found = rates(rows, None), curve(rows, options)
+    without, found = rates(rows, None), rates(rows, options)
     return {
         "lines_of": lines,
         "judge": judge,
         "without": shares(without),
-        "with": shares(rates(rows, options)),
-        "curve": [{"min_confidence": value, **shares(under)} for value, under in found],
-        "chosen": choose(found, without),
+        "with": shares(found),
+        "fixed_kept": found.fixed / without.fixed if without.fixed else None,
+        "curve": [{"min_confidence": at, **shares(one)} for at, one in curve(rows, options, "min_confidence")],
+        "curve_likeness": [{"min_likeness": at, **shares(one)} for at, one in curve(rows, options, "min_likeness")],
         "objections": objections(rows, options),
+        "without_rule": {rule: shares(one) for rule, one in spared(rows, options).items()},
         "asked": asked(rows, options),
         "cost": sum(row.guard_seconds for row in rows) / max(1e-9, sum(row.restore_seconds for row in rows)),
     }
+
+
+def fitted(rows: Sequence[Row], options: GuardOptions) -> dict[str, float]:
+    """The thresholds that validation rows choose, for JSON; of the test split nobody asks."""
+    chosen = choose(rows, options)
+    return {"chosen": chosen.min_confidence, "chosen_likeness": chosen.min_likeness}
 
 
 def shares(found: Rates) -> dict[str, Any]:
@@ -52,7 +62,10 @@ def shares(found: Rates) -> dict[str, Any]:
     return {
         **asdict(found),
         "broken_share": found.broken_share,
+        "broken_interval": interval(found.broken, found.right),
+        "broken_most": found.broken_most,
         "painted_share": found.painted_share,
+        "painted_interval": interval(found.painted, found.lines - found.right),
         "acc": found.correct / found.lines,
         "gain": found.gain,
     }
