@@ -56,6 +56,11 @@ def as_png(image: NDArray[np.uint8]) -> bytes:
     return stream.getvalue()
 
 
+def time_left(until: float | None) -> float | None:
+    """Milliseconds, above 0, until a deadline on ``time.monotonic``; None without one."""
+    return None if until is None else max(1e-3, (until - time.monotonic()) * 1000)
+
+
 def run(restorer: Restorer, jobs: Sequence[Job], batch_size: int) -> list[Outcome]:
     """Does jobs of equal options together. One that cannot be decoded fails alone.
 
@@ -70,12 +75,11 @@ def run(restorer: Restorer, jobs: Sequence[Job], batch_size: int) -> list[Outcom
             outcomes[place] = Outcome(error=f"The picture {error}.")
     if not images:
         return outcomes
-    how, until = jobs[0].options, jobs[0].until
-    left = None if until is None else max(1e-3, (until - time.monotonic()) * 1000)
+    how = jobs[0].options
     results = restorer(
         list(images.values()), [jobs[place].text for place in images], seed=how.seed, steps=how.steps,
         text_sampler=how.text_sampler, batch_size=batch_size, scale=how.scale, split=how.split, gate=how.gate,
-        deadline_ms=left, guarded=how.guarded,
+        deadline_ms=time_left(jobs[0].until), guarded=how.guarded,
     )  # fmt: skip
     again = {
         place: result.image
