@@ -83,7 +83,7 @@ pages
 
 report
   One JSON object a line for each input: input, output, text, confidence, confidences, centres, applied, reason, cause,
-  executor, reader, timings (seconds), seed, steps, pieces, turned, stacked, evidence. "applied" is false where the
+  executor, reader, timings (seconds), seed, steps, strength, pieces, turned, stacked, evidence. "applied" is false where the
   picture was not restored; "reason" says why, "cause" in a word. After an interruption or a failure it holds what was
   done until then.
 
@@ -115,6 +115,8 @@ def parser() -> argparse.ArgumentParser:
     add("--precision", default="auto", help="auto, fp32 or fp16 (default: auto, fp16 on CUDA where it can be had)")
     add("--seed", type=int, default=0, help="seed of the noise: same seed, same result (default: 0)")
     add("--steps", type=int, help="diffusion steps, 1 to 18; fewer are faster (default: the bundle's, 1 for compact)")
+    add("--strength", type=float, metavar="SHARE",
+        help="share of the restored line in the result, up to 1; the rest is the enlarged input (default: the bundle's)")  # fmt: skip
     add("--batch-size", type=int, default=8, help="lines restored at once (default: 8)")
     add("--text", help="what the line says, or a sidecar .tsv with the texts of many pictures")
     add(
@@ -226,7 +228,7 @@ def _options(given: argparse.Namespace) -> Options:
     split = Split(not given.no_split, given.max_aspect, overlap=given.overlap, vertical=given.vertical)
     gate = Gate(not given.no_gate, given.min_height, given.max_detail, given.max_confidence)
     return Options(
-        given.seed, given.steps, given.text_sampler, given.batch_size, split=split, gate=gate,
+        given.seed, given.steps, given.text_sampler, given.batch_size, strength=given.strength, split=split, gate=gate,
         deadline_ms=given.deadline_ms,
     )  # fmt: skip
 
@@ -304,7 +306,7 @@ def _restore_batch(
 ) -> None:
     how = _options(options)
     results = restorer(
-        list(loaded.values()), [texts[place] for place in loaded], seed=how.seed, steps=how.steps,
+        list(loaded.values()), [texts[place] for place in loaded], seed=how.seed, steps=how.steps, strength=how.strength,
         text_sampler=how.text_sampler, batch_size=how.batch_size, split=how.split, gate=how.gate,
         deadline_ms=how.deadline_ms,
     )  # fmt: skip
@@ -329,7 +331,7 @@ def _write(item: Item, image: NDArray[np.uint8], result: Result, options: argpar
         "confidences": [round(value, 4) for value in result.confidences], "applied": result.applied,
         "reason": result.reason, "executor": result.executor, "reader": result.reader,
         "timings": {name: round(value, 4) for name, value in result.timings.items()}, "seed": result.seed,
-        "steps": result.steps, "cause": result.cause, "centres": [round(value, 4) for value in result.centres],
+        "steps": result.steps, "strength": result.strength, "cause": result.cause, "centres": [round(value, 4) for value in result.centres],
         "pieces": [asdict(piece) for piece in result.pieces], "turned": result.turned, "stacked": result.stacked,
         "evidence": plain(result.evidence),
     }  # fmt: skip
@@ -344,7 +346,7 @@ def _failure(name: str, reason: str) -> dict[str, Any]:
     """The report's record of an input that gave nothing."""
     return {
         "input": name, "output": None, "text": "", "confidence": 0.0, "confidences": [], "applied": False,
-        "reason": reason, "executor": "", "reader": "", "timings": {}, "seed": None, "steps": None, "cause": "input",
+        "reason": reason, "executor": "", "reader": "", "timings": {}, "seed": None, "steps": None, "strength": None, "cause": "input",
         "centres": [], "pieces": [], "turned": 0, "stacked": False, "evidence": {},
     }  # fmt: skip
 

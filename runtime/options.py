@@ -103,6 +103,7 @@ class Options:
     gate: Gate = field(default_factory=Gate)
     deadline_ms: float | None = None
     guarded: bool = True
+    strength: float | None = None
 
     def check(self, preset: Preset, *, samples_text: bool) -> None:
         """Whether a preset, and a bundle that has the graphs for it (``samples_text``), can do it.
@@ -111,7 +112,7 @@ class Options:
         """
         _require("call", Integral, steps=self.steps)
         _require("call", Integral, optional=False, batch_size=self.batch_size)
-        _require("call", Real, deadline_ms=self.deadline_ms)
+        _require("call", Real, deadline_ms=self.deadline_ms, strength=self.strength)
         _require("call", Real, optional=False, scale=self.scale)
         if not isinstance(self.split, Split) or not isinstance(self.gate, Gate):
             raise InputError(f"split and gate must be a Split and a Gate, not {self.split!r} and {self.gate!r}")
@@ -125,6 +126,8 @@ class Options:
             raise InputError(f"batch size must be at least 1, not {self.batch_size}")
         if not 0 < self.scale <= LARGEST_SCALE:
             raise InputError(f"scale must be above 0 and at most {LARGEST_SCALE:g}, not {self.scale}")
+        if self.strength is not None and not 0 < self.strength <= 1:
+            raise InputError(f"strength must be above 0 and at most 1, not {self.strength}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise InputError(f"seed must be a whole number, not {self.seed!r}")
         if self.deadline_ms is not None and not 0 < self.deadline_ms <= LONGEST_MS:

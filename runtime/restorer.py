@@ -150,6 +150,7 @@ class Restorer:
         gate: Gate = GATE,
         deadline_ms: float | None = None,
         guarded: bool = True,
+        strength: float | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> list[Result]:
         """Restores lines; one result an image, in order. The images are never changed.
@@ -168,6 +169,9 @@ class Restorer:
         :param deadline_ms: milliseconds from now, waiting for a turn included; what is not done by then is returned
             as it came, enlarged, and says so. Seen between batches and between steps, so a step, the decoding of a
             batch or the reading of one may go beyond it.
+        :param strength: share of the restored line in the result, above 0 and at most 1; the rest is the enlarged
+            input. Less is more faithful and less sharp. None takes the bundle's default, which was measured to read
+            best (`Preset.default_strength`).
         :param guarded: False does without the guard that the restorer was opened with.
         :param cancelled: asked where the deadline is, in the thread of the call; once it says True the call ends.
         :raises InputError: an option is out of range. A bad image raises nothing: its result says why.
@@ -178,7 +182,8 @@ class Restorer:
         _check_lists(images, texts)
         deadline = Deadline(deadline_ms, cancelled=cancelled)
         steps = self.preset.default_steps if steps is None else steps
-        options = Options(seed, steps, text_sampler, batch_size, scale, split, gate, deadline_ms, guarded)
+        strength = self.preset.default_strength if strength is None else strength
+        options = Options(seed, steps, text_sampler, batch_size, scale, split, gate, deadline_ms, guarded, strength)
         number = self._turns.number()
         self.check(options)
         tools = Tools(self.executor, self.preset, self.bundle.alphabet, self.reader, self.guard)

@@ -83,7 +83,8 @@ class PageWork:
         try:
             image = load_image(item.path, self._how.max_pixels)
             page = self._pages(
-                image, self._how, seed=how.seed, steps=how.steps, text_sampler=how.text_sampler,
+                image, self._how, seed=how.seed, steps=how.steps, strength=how.strength,
+                text_sampler=how.text_sampler,
                 batch_size=how.batch_size, split=how.split, gate=how.gate, deadline_ms=how.deadline_ms,
             )  # fmt: skip
             self._write(item, image, page)
@@ -135,7 +136,7 @@ def _line(line: PageLine) -> dict[str, Any]:
         "before": result.text, "after": line.after, "applied": line.placed, "cause": result.cause,
         "reason": result.reason, "confidence": round(line.confidence, 4),
         "confidences": [round(value, 4) for value in result.confidences], "reader": result.reader,
-        "executor": result.executor, "steps": result.steps, "turned": result.turned, "stacked": result.stacked,
+        "executor": result.executor, "steps": result.steps, "strength": result.strength, "turned": result.turned, "stacked": result.stacked,
         "evidence": dict(result.evidence),
     }  # fmt: skip
 

@@ -63,6 +63,7 @@ class Pages:
         gate: Gate = GATE,
         deadline_ms: float | None = None,
         guarded: bool = True,
+        strength: float | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> PageResult:
         """Restores one page.
@@ -81,13 +82,15 @@ class Pages:
         """
         deadline, how = Deadline(deadline_ms), options or PageOptions()
         _check(image)
-        self.restorer.check(Options(seed, steps, text_sampler, batch_size, 1.0, split, gate, deadline_ms, guarded))
+        self.restorer.check(
+            Options(seed, steps, text_sampler, batch_size, 1.0, split, gate, deadline_ms, guarded, strength)
+        )
         scale, remark = how.scale_for(*image.shape[:2])
         found = _lines(image, self.detector.detect(image), how)
         detected, left = deadline.passed(), deadline.left()
         results = self.restorer(
             [line.crop for line in found], seed=seed, steps=steps, text_sampler=text_sampler, batch_size=batch_size,
-            scale=scale, split=split, gate=gate, guarded=guarded, cancelled=cancelled,
+            scale=scale, split=split, gate=gate, guarded=guarded, strength=strength, cancelled=cancelled,
             deadline_ms=None if left is None else max(1000 * left, 1e-3),
         )  # fmt: skip
         restored = deadline.passed()

@@ -36,6 +36,9 @@ class Common(Strict):
 
     seed: int = Field(0, ge=0, lt=2**32, description="Same seed, same picture, same result.")
     steps: int | None = Field(None, ge=1, description="Diffusion steps; fewer are faster. Default: the bundle's.")
+    strength: float | None = Field(
+        None, gt=0, le=1, description="Share of the restored line, the rest is the input. Default: the bundle's."
+    )
     text_sampler: Literal["fixed", "categorical"] = Field("fixed", description="categorical may correct the text.")
     deadline_ms: float | None = Field(
         None,
@@ -125,6 +128,7 @@ class Line(BaseModel):
     reader: str = ""
     seed: int = 0
     steps: int = 0
+    strength: float = Field(0.0, description="Share of the restored line in the picture; 0 where it was not restored.")
     evidence: dict[str, Any] = Field({}, description="What the guard found.")
 
 

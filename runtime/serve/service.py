@@ -143,7 +143,13 @@ class Service:
     def _options(self, choices: Common, scale: float, restorer: Restorer) -> Options:
         steps = restorer.preset.default_steps if choices.steps is None else choices.steps
         options = Options(
-            choices.seed, steps, choices.text_sampler, self.settings.max_batch, scale, guarded=choices.guarded
+            choices.seed,
+            steps,
+            choices.text_sampler,
+            self.settings.max_batch,
+            scale,
+            guarded=choices.guarded,
+            strength=choices.strength,
         )
         try:
             restorer.check(options)
