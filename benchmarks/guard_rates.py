@@ -102,8 +102,8 @@ def _at(options: GuardOptions, name: Threshold, value: float) -> GuardOptions:
 
 
 def choose(rows: Sequence[Row], options: GuardOptions) -> GuardOptions:
-    """``options`` with the thresholds to take: of all pairs that keep both bars, the first with margin (of as many lines
-    that are read right before, another sample breaks at most 1%, `SURE`), the one that lets most lines through that
+    """``options`` with the thresholds to take: of all pairs that keep both bars, the first with margin (of as many
+    lines read right before, another sample breaks at most 1%, `SURE`), the one that lets most lines through that
     come out right; where none does, the one that breaks and paints fewest. Among equals the loosest."""
     without = rates(rows, None)
     tried = []

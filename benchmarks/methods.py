@@ -121,7 +121,8 @@ def ours(name: str, options: MethodOptions, steps: int | None, strength: float |
     files = json.loads((restorer.bundle.path / MANIFEST).read_text(encoding="utf-8"))["files"]
     parts = repr((sorted(files.items()), replace(preset, default_steps=None, default_strength=1.0)))
     bundle = hashlib.sha256(parts.encode()).hexdigest()[:16]
-    key = f"ours, bundle {bundle}, code {_code()}, {executor}, {reader}, seed {options.seed}, steps {taken}, strength {share}"
+    how = f"seed {options.seed}, steps {taken}, strength {share}"
+    key = f"ours, bundle {bundle}, code {_code()}, {executor}, {reader}, {how}"
     cost = _cost(preset)
     return Opened(name, run, key, executor, cost.trained, cost.line(taken), "Apache-2.0")
 

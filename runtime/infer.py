@@ -83,8 +83,8 @@ pages
 
 report
   One JSON object a line for each input: input, output, text, confidence, confidences, centres, applied, reason, cause,
-  executor, reader, timings (seconds), seed, steps, strength, pieces, turned, stacked, evidence. "applied" is false where the
-  picture was not restored; "reason" says why, "cause" in a word. After an interruption or a failure it holds what was
+  executor, reader, timings (seconds), seed, steps, strength, pieces, turned, stacked, evidence. "applied" is false
+  where the picture was not restored; "reason" says why, "cause" in a word. After an interruption or a failure it holds what was
   done until then.
 
 exit status
@@ -116,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="seed of the noise: same seed, same result (default: 0)")
     add("--steps", type=int, help="diffusion steps, 1 to 18; fewer are faster (default: the bundle's, 1 for compact)")
     add("--strength", type=float, metavar="SHARE",
-        help="share of the restored line in the result, up to 1; the rest is the enlarged input (default: the bundle's)")  # fmt: skip
+        help="share of the restored line, up to 1; the rest is the enlarged input (default: the bundle's)")  # fmt: skip
     add("--batch-size", type=int, default=8, help="lines restored at once (default: 8)")
     add("--text", help="what the line says, or a sidecar .tsv with the texts of many pictures")
     add(
@@ -306,8 +306,8 @@ def _restore_batch(
 ) -> None:
     how = _options(options)
     results = restorer(
-        list(loaded.values()), [texts[place] for place in loaded], seed=how.seed, steps=how.steps, strength=how.strength,
-        text_sampler=how.text_sampler, batch_size=how.batch_size, split=how.split, gate=how.gate,
+        list(loaded.values()), [texts[place] for place in loaded], seed=how.seed, steps=how.steps,
+        strength=how.strength, text_sampler=how.text_sampler, batch_size=how.batch_size, split=how.split, gate=how.gate,
         deadline_ms=how.deadline_ms,
     )  # fmt: skip
     for (place, image), result in zip(loaded.items(), results, strict=True):
@@ -331,7 +331,8 @@ def _write(item: Item, image: NDArray[np.uint8], result: Result, options: argpar
         "confidences": [round(value, 4) for value in result.confidences], "applied": result.applied,
         "reason": result.reason, "executor": result.executor, "reader": result.reader,
         "timings": {name: round(value, 4) for name, value in result.timings.items()}, "seed": result.seed,
-        "steps": result.steps, "strength": result.strength, "cause": result.cause, "centres": [round(value, 4) for value in result.centres],
+        "steps": result.steps, "strength": result.strength, "cause": result.cause,
+        "centres": [round(value, 4) for value in result.centres],
         "pieces": [asdict(piece) for piece in result.pieces], "turned": result.turned, "stacked": result.stacked,
         "evidence": plain(result.evidence),
     }  # fmt: skip
@@ -346,7 +347,8 @@ def _failure(name: str, reason: str) -> dict[str, Any]:
     """The report's record of an input that gave nothing."""
     return {
         "input": name, "output": None, "text": "", "confidence": 0.0, "confidences": [], "applied": False,
-        "reason": reason, "executor": "", "reader": "", "timings": {}, "seed": None, "steps": None, "strength": None, "cause": "input",
+        "reason": reason, "executor": "", "reader": "", "timings": {}, "seed": None, "steps": None, "strength": None,
+        "cause": "input",
         "centres": [], "pieces": [], "turned": 0, "stacked": False, "evidence": {},
     }  # fmt: skip
 

@@ -136,7 +136,8 @@ def _line(line: PageLine) -> dict[str, Any]:
         "before": result.text, "after": line.after, "applied": line.placed, "cause": result.cause,
         "reason": result.reason, "confidence": round(line.confidence, 4),
         "confidences": [round(value, 4) for value in result.confidences], "reader": result.reader,
-        "executor": result.executor, "steps": result.steps, "strength": result.strength, "turned": result.turned, "stacked": result.stacked,
+        "executor": result.executor, "steps": result.steps, "strength": result.strength,
+        "turned": result.turned, "stacked": result.stacked,
         "evidence": dict(result.evidence),
     }  # fmt: skip
 

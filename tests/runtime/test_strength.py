@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from runtime import Gate, InputError, Restorer
 from runtime.result import enlarged
+from tests.runtime.helpers import StubExecutor, draw_line, stub_bundle, stub_restorer
 from textsr.checkpoint.stated import stated_preset
 from textsr.config import TINY
 from textsr.errors import BundleError
-from tests.runtime.helpers import StubExecutor, draw_line, stub_bundle, stub_restorer
 
 
 @settings(deadline=None, max_examples=25)
