@@ -84,8 +84,8 @@ pages
 report
   One JSON object a line for each input: input, output, text, confidence, confidences, centres, applied, reason, cause,
   executor, reader, timings (seconds), seed, steps, strength, pieces, turned, stacked, evidence. "applied" is false
-  where the picture was not restored; "reason" says why, "cause" in a word. After an interruption or a failure it holds what was
-  done until then.
+  where the picture was not restored; "reason" says why, "cause" in a word. After an interruption or a failure it holds
+  what was done until then.
 
 exit status
   0 all restored, or left alone for a reason given above; 1 some could not be read or restored (each is named on

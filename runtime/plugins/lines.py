@@ -69,7 +69,8 @@ class Lines:
         By default every crop that the gate lets through is restored, and read once, restored.
 
         :param restorer: what restores; it stays the caller's to close.
-        :param options: of the restorer: gate, deadline_ms (of all crops of one page), steps, strength, split, scale, seed.
+        :param options: of the restorer: gate, deadline_ms (of all crops of one page), steps, strength,
+            split, scale, seed.
         :param below: the product first reads the crops as they came, and only those are restored that it read with
             less confidence (0..1). Costs a second reading of these lines, and spares all others the restoration.
         :param keep: "better" keeps the surer of both readings of a line. Without ``below`` each line is read twice. A

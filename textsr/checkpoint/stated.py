@@ -18,7 +18,7 @@ strength of a call that names none. Each may be absent."""
 
 
 def stated_preset(preset: Preset, metadata: Mapping[str, str]) -> Preset:
-    """``preset`` with the schedule, the recogniser's preprocessing, the parts, the default steps and strength of the checkpoint.
+    """``preset`` with the checkpoint's schedule, recogniser's preprocessing, parts, default steps and strength.
 
     :raises BundleError: the metadata names a schedule, a preprocessing or a part left out that is not known, more
         steps than were trained, or a strength that is no share.
