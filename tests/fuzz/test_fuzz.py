@@ -60,7 +60,7 @@ def test_atheris_finds_nothing(harness: str, tiny_bundle: Path, tmp_path: Path) 
     arguments = [str(tiny_bundle)] if harness == "bundle" else []
     limits = [f"-max_total_time={SECONDS}", "-rss_limit_mb=512", "-timeout=10", "-seed=1"]
     command = [sys.executable, "-m", f"tests.fuzz.{harness}", *arguments, *limits, f"-artifact_prefix={tmp_path}/"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     found = [path.name for path in tmp_path.iterdir()]
     assert (done.returncode, found) == (0, []), done.stderr[-3000:]

@@ -22,7 +22,7 @@ BAD = {
     "records": np.zeros((3, 3), [("r", "u1"), ("g", "u1")]), "no rows": LINE[:0], "no columns": LINE[:, :0],
     "no channels": LINE[:, :, :0], "grey": LINE[:, :, 0], "RGBA": np.dstack([LINE, LINE[:, :, :1]]),
     "a number": np.array(5, np.uint8),
-    "a list": LINE.tolist(), "bytes": LINE.tobytes(), "too long": np.tile(LINE[:1], (1, 60, 1)),
+    "a list": LINE.tolist(), "bytes": LINE.tobytes(), "too long": np.tile(LINE[:2], (1, 10, 1)),
 }  # fmt: skip
 GOOD = {
     "upside down": LINE[::-1, ::-1], "BGR": LINE[:, :, ::-1], "columns first": np.asfortranarray(LINE),
@@ -51,7 +51,7 @@ def test_arrays_in_any_memory_are_the_pixels_they_show(name: str) -> None:
     assert (found.image == expected.image).all()
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 100), (100, 1), (20, 2000), (2000, 20), (1, 999), (14, 14)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 100), (100, 1), (20, 1000), (1000, 20), (1, 600), (14, 14)])
 def test_extreme_shapes_have_a_result_of_their_size(shape: tuple[int, int]) -> None:
     image = np.random.default_rng(1).integers(0, 256, (*shape, 3), np.uint8)
     for gate in (Gate(), Gate.off()):
@@ -60,7 +60,7 @@ def test_extreme_shapes_have_a_result_of_their_size(shape: tuple[int, int]) -> N
         assert result.applied != bool(result.cause)
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=list(HealthCheck), database=None)
+@settings(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck), database=None)
 @given(st.data())
 def test_any_array_has_a_result(data: st.DataObject) -> None:
     kinds = st.one_of(arrays.scalar_dtypes(), st.just(np.dtype(np.uint8)), st.just(np.dtype(object)))
@@ -127,7 +127,7 @@ def test_odd_texts_are_taken_as_they_are(text: LineText) -> None:
         assert result.text == text.text
 
 
-@settings(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck), database=None)
+@settings(deadline=None, max_examples=8, suppress_health_check=list(HealthCheck), database=None)
 @given(st.text(max_size=60), st.data())
 def test_any_text_with_any_places(text: str, data: st.DataObject) -> None:
     shares = st.lists(st.floats(0, 1), min_size=len(text), max_size=len(text))
