@@ -179,6 +179,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         _say(str(error))
         return FAILED
+    except MemoryError:
+        _say("the memory is full: use a smaller --batch-size; what was finished is kept")
+        return FAILED
     except KeyboardInterrupt:
         _say("interrupted; what was finished is kept")
         return INTERRUPTED
