@@ -180,6 +180,7 @@ def test_rapidocr_is_asked_for_by_its_extra(monkeypatch: pytest.MonkeyPatch) -> 
         RapidOCRDetector(box_threshold=2)
 
 
+@pytest.mark.slow
 def test_rapidocr_finds_the_lines_of_a_drawn_page() -> None:
     pytest.importorskip("rapidocr", reason="the extra [ocr] is not installed")
     image = draw_page(480, 320)

@@ -34,7 +34,7 @@ quads = st.tuples(
 )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(quads)
 def test_a_homography_goes_there_and_back(quad: NDArray[np.float64]) -> None:
     assert usable(quad)
@@ -66,7 +66,7 @@ def test_a_quarter_turn_is_cut_out_turned() -> None:
     assert np.array_equal(cut_out(PAGE, np.roll(tall, -1, axis=0)), np.rot90(PAGE[20:80, 30:42]))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(quads)
 def test_a_line_that_nothing_was_done_to_leaves_the_page_as_it_is(quad: NDArray[np.float64]) -> None:
     crop = cut_out(PAGE, quad)
@@ -75,7 +75,7 @@ def test_a_line_that_nothing_was_done_to_leaves_the_page_as_it_is(quad: NDArray[
     assert np.array_equal(before, after)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(quads)
 def test_outside_of_its_corners_nothing_changes(quad: NDArray[np.float64]) -> None:
     crop = cut_out(PAGE, quad)
@@ -93,12 +93,13 @@ def test_outside_of_its_corners_nothing_changes(quad: NDArray[np.float64]) -> No
 
 @pytest.mark.parametrize("degrees", [0, 4, 90, 200])
 def test_a_mark_comes_to_its_place(degrees: float) -> None:
-    """A white spot painted at a known place of the restored line is found at that place of the page."""
-    box = turned(upright(60, 60, 100, 30), degrees)
-    crop = cut_out(PAGE, box)
+    """A black spot painted at a known place of the restored line is found at that place of the page."""
+    page = draw_page(240, 300)
+    box = turned(upright(70, 200, 100, 30), degrees)
+    crop = cut_out(page, box)
     marked = enlarged(crop, SCALE)
-    marked[14 * 4 : 17 * 4, 70 * 4 : 73 * 4] = 0 if crop.mean() > 128 else 255
-    before = enlarged(PAGE, SCALE)
+    marked[14 * 4 : 17 * 4, 70 * 4 : 73 * 4] = 0
+    before = enlarged(page, SCALE)
     change = np.abs(placed(before, [Placing(marked, crop, box, 2.0)], SCALE, SCALE).astype(float) - before).sum(axis=2)
     strong = change > change.max() / 2
     middle = np.array([np.nonzero(strong)[1].mean(), np.nonzero(strong)[0].mean()]) + 0.5
