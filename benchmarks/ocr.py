@@ -66,11 +66,11 @@ def open_ways(recogniser: str, restorer: Restorer, options: Options, threads: in
         raise InputError("RapidOCR is not installed: install the extra [ocr]")
     from runtime.plugins.rapidocr import attach
 
-    ways = [Way("without us", _rapidocr(recogniser, threads))]
+    ways = [Way(ocr_result.WITHOUT, _rapidocr(recogniser, threads))]
     unguarded = replace(options, guarded=False)
     for name, lines in (
-        ("every line restored", Lines(restorer, unguarded)),
-        ("every line restored, guarded", Lines(restorer, options)),
+        (ocr_result.EVERY, Lines(restorer, unguarded)),
+        (ocr_result.GUARDED, Lines(restorer, options)),
         (f"read below {BELOW:g}: restored, the surer kept", Lines(restorer, unguarded, below=BELOW, keep="better")),
     ):
         ways.append(Way(name, attach(_rapidocr(recogniser, threads), lines), lines))

@@ -24,6 +24,8 @@ BUSY = 0.6
 """Load a core from which on seconds are not to be trusted."""
 READS = {"default": "its own PP-OCRv6", "pp-ocrv4": "PP-OCRv4"}
 HEAD = ("RapidOCR reads with", "on", "way", "ACC %", "NED", "ACC less without us", "gained, lost", "s", "times as long")
+WITHOUT, EVERY, GUARDED = "without us", "every line restored", "every line restored, guarded"
+"""Ways, as `benchmarks.ocr` names them."""
 Data = Mapping[str, Any]
 
 
@@ -191,6 +193,29 @@ def brief(found: Data) -> str:
     return "\n".join([first, "", *lines])
 
 
+def spoilt(found: Data) -> str:
+    """What docs/trust.md shows: lines that were read right as they came and wrong once restored. Markdown."""
+    ways = {WITHOUT: "as it came", EVERY: "restored", GUARDED: "restored, guarded"}
+    rows = [["it says", "read by", *ways.values()], ["---"] * (2 + len(ways))]
+    parts = [one for one in found["parts"] if one["kind"] == "lines"]
+    for one in parts:
+        read = {row["way"]: row["readings"] for row in one["rows"]}
+        for place, truth in enumerate(one["truths"]):
+            if accuracy(read[WITHOUT][place], truth) and not accuracy(read[EVERY][place], truth):
+                said = [_shown(read[way][place]) if way in read else "" for way in ways]
+                rows.append([_shown(truth), READS[one["recogniser"]], *said])
+    steps = f"{found['conditions']['steps']} step{'' if found['conditions']['steps'] == 1 else 's'}"
+    lines = sum(len(one["truths"]) for one in parts)
+    first = (
+        f"{len(rows) - 2} of {lines} readings of lines (RapidOCR, {steps}) were right before restoring, wrong after it:"
+    )
+    return "\n".join([first, "", *("| " + " | ".join(cells) + " |" for cells in rows)])
+
+
+def _shown(text: str) -> str:
+    return text.replace("|", "\\|") or "(nothing)"
+
+
 def parts(found: Data) -> dict[Path, str]:
     """The generated parts, by file."""
-    return {blocks.README: brief(found), blocks.RESULTS: table(found)}
+    return {blocks.README: brief(found), blocks.RESULTS: table(found), blocks.TRUST: spoilt(found)}

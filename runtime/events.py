@@ -9,19 +9,20 @@ from typing import Literal
 
 logger = logging.getLogger(__name__)
 
-EventKind = Literal["start", "read", "restore", "guard", "call", "refused", "failed"]
+EventKind = Literal["start", "read", "restore", "guard", "call", "refused", "cancelled", "failed"]
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that a `Restorer` did. ``call`` numbers its calls from 1; ``seconds`` is what the thing took.
+    """Something that a `Restorer` did, told by ``kind``. ``call`` numbers its calls from 1; ``seconds`` is what the
+    thing took.
 
     - "start": a call of ``lines`` was let in, after ``seconds`` of waiting; "refused": it was not, see `BusyError`.
     - "read": the recogniser read ``lines``.
     - "restore": the network restored ``pieces`` of ``lines`` in one batch on ``executor``.
     - "guard": the guard judged ``lines`` and let ``applied`` through.
     - "call": the call is done: of ``lines``, ``applied`` were restored, in ``pieces``; ``causes`` counts the others by
-      `Result.cause`. "failed": it raised.
+      `Result.cause`. "failed": it raised; "cancelled": it was told to end.
 
     ``running`` and ``waiting`` are the calls of the restorer at that time.
     """
@@ -43,7 +44,7 @@ OnEvent = Callable[[Event], None]
 
 
 def tell(on_event: OnEvent | None, event: Event) -> None:
-    """Calls ``on_event``; what it raises is logged and costs no result."""
+    """Calls ``on_event`` with ``event``; what it raises is logged and costs no result."""
     if on_event is None:
         return
     try:

@@ -46,7 +46,8 @@ class Again(Protocol):
         """The restorer's recogniser."""
 
     def read(self, images: Sequence[NDArray[np.uint8]]) -> list[LineReading]:
-        """Readings of upright pictures of any aspect, in order; empty ones without a recogniser."""
+        """Readings of upright ``images``, RGB (h, w, 3) uint8 of any aspect, in order; empty ones without a
+        recogniser."""
 
     def __call__(
         self, candidates: Sequence[Candidate], readings: Sequence[LineReading | None], *, steps: int | None = None
@@ -63,4 +64,5 @@ class Guard(Protocol):
     """Judges restored lines. Called once a call of the restorer, in its thread, so it is safe from any."""
 
     def judge(self, candidates: Sequence[Candidate], again: Again) -> Sequence[Verdict]:
-        """One verdict for each, in order. What it raises fails the call, but for `DeadlinePassed`."""
+        """One verdict for each of ``candidates``, in order; ``again`` reads and restores for it. What it raises fails
+        the call, but for `DeadlinePassed`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import isfinite
+from numbers import Integral, Real
 from typing import Any, Literal
 
 from textsr.config import SCALE, Preset
@@ -11,6 +12,8 @@ from textsr.errors import InputError
 from textsr.schedule import ResidualShiftSchedule
 
 LARGEST_SCALE = 16.0
+LONGEST_MS = 86_400_000.0
+"""A day: the longest deadline; None is none at all."""
 
 Vertical = Literal["auto", "turn", "stack", "off"]
 
@@ -19,11 +22,14 @@ Vertical = Literal["auto", "turn", "stack", "off"]
 class Split:
     """How lines that are too long for the network are taken apart, and tall crops laid down.
 
+    ``enabled``: False squeezes a long line into the network's width instead.
     ``max_aspect``: width over height above which a line is split, at most what the preset has room for (4).
     ``max_chars``: characters a piece may have, at most the preset's (24), which None stands for.
     ``overlap``: what a piece sees beyond its ends, in line heights; about a Chinese character's half.
     ``blend``: how wide pieces fade into each other, in line heights.
-    ``vertical``: what becomes of crops one and a half times as high as wide, see `runtime.orientation`.
+    ``vertical``: what becomes of crops one and a half times as high as wide: "turn" turns them, "stack" lays upright
+    characters out as a row, "auto" lets the recogniser decide between these and leaving them, "off" leaves them; see
+    `runtime.orientation`.
     """
 
     enabled: bool = True
@@ -36,6 +42,8 @@ class Split:
     def check(self, preset: Preset) -> None:
         """Raises InputError when a value is out of range for the preset."""
         widest = preset.width / preset.height
+        _require("split", Real, optional=False, max_aspect=self.max_aspect, overlap=self.overlap, blend=self.blend)
+        _require("split", Integral, max_chars=self.max_chars)
         if not 2 <= self.max_aspect <= widest:
             raise InputError(f"split: max_aspect must be from 2 to {widest:g}, not {self.max_aspect}")
         if self.max_chars is not None and not 4 <= self.max_chars <= preset.max_chars:
@@ -51,6 +59,7 @@ class Gate:
     """Which lines are left alone because restoring cannot help, or need not. The defaults are measured, see
     `runtime.gate`.
 
+    ``enabled``: False lets every picture through.
     ``min_height``: pixels of the line's height; below, nothing is left to restore from.
     ``max_detail``: share (0..1) of the line's contrast that is lost when the network is shown its 32 rows; above, the
     line holds more than the network would give back. None: no line is too sharp.
@@ -65,6 +74,8 @@ class Gate:
 
     def check(self) -> None:
         """Raises InputError when a value is out of range."""
+        _require("gate", Real, optional=False, min_height=self.min_height)
+        _require("gate", Real, max_detail=self.max_detail, max_confidence=self.max_confidence)
         if not self.min_height >= 0 or not isfinite(self.min_height):
             raise InputError(f"gate: min_height must be at least 0, not {self.min_height}")
         if self.max_detail is not None and not self.max_detail > 0:
@@ -80,7 +91,8 @@ class Gate:
 
 @dataclass(frozen=True)
 class Options:
-    """Options of one call, as `runtime.Restorer.__call__` documents them."""
+    """Options of one call: ``seed``, ``steps``, ``text_sampler``, ``batch_size``, ``scale``, ``split``, ``gate``,
+    ``deadline_ms`` and ``guarded``, as `runtime.Restorer.__call__` documents them."""
 
     seed: int = 0
     steps: int | None = None
@@ -93,7 +105,16 @@ class Options:
     guarded: bool = True
 
     def check(self, preset: Preset, *, samples_text: bool) -> None:
-        """Raises InputError when one is out of range for the preset, or the bundle cannot sample text."""
+        """Whether a preset, and a bundle that has the graphs for it (``samples_text``), can do it.
+
+        :raises InputError: an option is out of range, or the bundle cannot sample text.
+        """
+        _require("call", Integral, steps=self.steps)
+        _require("call", Integral, optional=False, batch_size=self.batch_size)
+        _require("call", Real, deadline_ms=self.deadline_ms)
+        _require("call", Real, optional=False, scale=self.scale)
+        if not isinstance(self.split, Split) or not isinstance(self.gate, Gate):
+            raise InputError(f"split and gate must be a Split and a Gate, not {self.split!r} and {self.gate!r}")
         schedule = ResidualShiftSchedule.from_config(preset.schedule)
         schedule.kept(len(schedule) if self.steps is None else self.steps)
         if self.text_sampler not in ("fixed", "categorical"):
@@ -106,7 +127,15 @@ class Options:
             raise InputError(f"scale must be above 0 and at most {LARGEST_SCALE:g}, not {self.scale}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise InputError(f"seed must be a whole number, not {self.seed!r}")
-        if self.deadline_ms is not None and not self.deadline_ms > 0:
-            raise InputError(f"deadline_ms must be above 0, not {self.deadline_ms}")
+        if self.deadline_ms is not None and not 0 < self.deadline_ms <= LONGEST_MS:
+            raise InputError(f"deadline_ms must be above 0 and at most {LONGEST_MS:g}, not {self.deadline_ms}")
         self.split.check(preset)
         self.gate.check()
+
+
+def _require(whose: str, kind: type, *, optional: bool = True, **values: object) -> None:
+    """Raises InputError that names a value that is no number of ``kind``; None may stand for none."""
+    for name, value in values.items():
+        if (value is None and optional) or (isinstance(value, kind) and not isinstance(value, bool)):
+            continue
+        raise InputError(f"{whose}: {name} must be a {'whole ' if kind is Integral else ''}number, not {value!r}")

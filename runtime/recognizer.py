@@ -37,7 +37,7 @@ class LineReader(Protocol):
         """What read the line, for reports."""
 
     def read(self, images: Sequence[NDArray[np.uint8]]) -> list[LineReading]:
-        """One reading for each RGB crop (h, w, 3) uint8, in order; an empty text where nothing was found."""
+        """One reading for each of ``images``, RGB (h, w, 3) uint8, in order; an empty text where nothing was found."""
 
 
 def find_model() -> Path | None:
@@ -59,7 +59,17 @@ class PPOCRReader:
     def __init__(
         self, model: Path | None = None, *, device: str = "cpu", threads: int | None = None, batch_size: int = 8
     ) -> None:
-        """Raises InputError when rapidocr is not installed, BundleError when its model has no list of characters."""
+        """Opens the model.
+
+        :param model: its ONNX file; None finds it in the installed rapidocr.
+        :param device: auto, cpu, cuda or cuda:N.
+        :param threads: CPU threads; None leaves it to ONNX Runtime.
+        :param batch_size: crops of like width that are read in one run.
+        :raises InputError: rapidocr is not installed.
+        :raises BundleError: the model has no list of characters.
+        :raises DeviceError: the device is not there.
+        :raises EngineError: the model cannot be loaded.
+        """
         from runtime.executors.onnxruntime import choose_device, open_session  # so that runtime.doctor can do without
 
         path = model or find_model()
@@ -74,7 +84,10 @@ class PPOCRReader:
         self.classes = ("", *listed.split("\n"), " ")  # class 0 is CTC's blank
 
     def read(self, images: Sequence[NDArray[np.uint8]]) -> list[LineReading]:
-        """See `LineReader`. Crops of like width share a run of the model."""
+        """As `LineReader` says; of ``images``, those of like width share a run of the model.
+
+        :raises EngineError: the model failed.
+        """
         groups: dict[int, list[int]] = {}
         for place, image in enumerate(images):
             groups.setdefault(padded_width(*image.shape[:2]), []).append(place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from runtime.bundle import Bundle
 from runtime.call import Call
-from runtime.deadline import Deadline
+from runtime.deadline import Cancelled, Deadline
 from runtime.events import Event, EventKind, OnEvent, tell
 from runtime.executors import open_executor
 from runtime.finish import Tools
@@ -50,7 +50,11 @@ class Restorer:
         running: int | None = None,
         waiting: int | None = None,
     ) -> None:
-        """Takes its parts as they are; see `open` for the others. Raises InputError when a bound is too small."""
+        """Takes its parts as they are: a ``bundle``, an open ``executor`` for its graphs, which `close` closes, and a
+        ``reader`` or None; ``guard``, ``on_event``, ``running`` and ``waiting`` as in `open`.
+
+        :raises InputError: a bound is too small.
+        """
         self.bundle = bundle
         self.executor = executor
         self.reader = reader
@@ -84,8 +88,10 @@ class Restorer:
         :param read_text: False opens no recogniser; lines without a text are then restored from the picture alone.
         :param guard: judges what is restored, see `runtime.judging`.
         :param on_event: is told counts and timings, see `runtime.events`; what it raises is logged.
-        :param running: calls that run at once, None for any number; ``waiting``: further ones that wait for their
-            turn, None for any number. One more is refused with BusyError.
+        :param running: calls that run at once, at least 1; None for any number.
+        :param waiting: further calls that wait for their turn, None for any number; needs ``running``. One more is
+            refused with BusyError.
+        :raises InputError: a bound, the device's name, the executor or the precision is none that there is.
         :raises BundleError: the bundle is missing, damaged or of another format.
         :raises DeviceError: the device is not there.
         :raises EngineError: the executor cannot be loaded.
@@ -101,7 +107,10 @@ class Restorer:
         return self.bundle.preset
 
     def check(self, options: Options) -> None:
-        """Raises InputError when an option of a call is out of range for this bundle or its executor."""
+        """Whether a call with these ``options`` can be done.
+
+        :raises InputError: one is out of range for this bundle or its executor.
+        """
         options.check(self.preset, samples_text=self.bundle.samples_text)
         largest = getattr(self.executor, "largest_batch", None)
         if largest is not None and options.batch_size > largest:
@@ -141,6 +150,7 @@ class Restorer:
         gate: Gate = GATE,
         deadline_ms: float | None = None,
         guarded: bool = True,
+        cancelled: Callable[[], bool] | None = None,
     ) -> list[Result]:
         """Restores lines; one result an image, in order. The images are never changed.
 
@@ -159,19 +169,18 @@ class Restorer:
             as it came, enlarged, and says so. Seen between batches and between steps, so a step, the decoding of a
             batch or the reading of one may go beyond it.
         :param guarded: False does without the guard that the restorer was opened with.
+        :param cancelled: asked where the deadline is, in the thread of the call; once it says True the call ends.
         :raises InputError: an option is out of range. A bad image raises nothing: its result says why.
         :raises EngineError: a graph failed; the restorer is closed, or used in a forked process.
         :raises BusyError: as many calls are running and waiting as were allowed.
+        :raises Cancelled: ``cancelled`` said so.
         """
-        if isinstance(images, np.ndarray) and images.ndim != 4:
-            raise InputError("images is one array: give a list of pictures")
-        deadline = Deadline(deadline_ms)
+        _check_lists(images, texts)
+        deadline = Deadline(deadline_ms, cancelled=cancelled)
         steps = self.preset.default_steps if steps is None else steps
         options = Options(seed, steps, text_sampler, batch_size, scale, split, gate, deadline_ms, guarded)
         number = self._turns.number()
         self.check(options)
-        if texts is not None and len(texts) != len(images):
-            raise InputError(f"texts has {len(texts)} entries for {len(images)} images: it needs one for each")
         tools = Tools(self.executor, self.preset, self.bundle.alphabet, self.reader, self.guard)
         call = Call(tools, options, deadline, self._tell, number)
         try:
@@ -179,8 +188,7 @@ class Restorer:
                 self._tell(Event("start", number, lines=len(images), seconds=deadline.passed()))
                 results = call.run(images, texts, in_time=in_time)
         except BaseException as error:
-            kind: EventKind = "refused" if isinstance(error, BusyError) else "failed"
-            self._tell(Event(kind, number, lines=len(images), seconds=deadline.passed()))
+            self._tell(Event(_kind(error), number, lines=len(images), seconds=deadline.passed()))
             raise
         applied = sum(result.applied for result in results)
         self._tell(
@@ -193,6 +201,26 @@ class Restorer:
 
     def _tell(self, event: Event) -> None:
         tell(self.on_event, replace(event, running=self._turns.running, waiting=self._turns.waiting))
+
+
+def _check_lists(images: object, texts: object) -> None:
+    """Raises InputError where ``images`` or ``texts`` is no list, or they differ in length."""
+    if isinstance(images, np.ndarray) and images.ndim != 4:
+        raise InputError("images is one array: give a list of pictures")
+    lengths = []
+    for name, given in (("images", images), ("texts", images if texts is None else texts)):
+        is_list = hasattr(given, "__len__") and hasattr(given, "__getitem__")
+        if not is_list or isinstance(given, str | bytes | Mapping):
+            raise InputError(f"{name} must be a list with one entry for each picture, not {type(given).__name__}")
+        lengths.append(len(given))  # type: ignore[arg-type]
+    if lengths[0] != lengths[1]:
+        raise InputError(f"texts has {lengths[1]} entries for {lengths[0]} images: it needs one for each")
+
+
+def _kind(error: BaseException) -> EventKind:
+    if isinstance(error, BusyError):
+        return "refused"
+    return "cancelled" if isinstance(error, Cancelled) else "failed"
 
 
 def open_reader(bundle: Bundle, executor: Executor, threads: int | None = None) -> LineReader | None:

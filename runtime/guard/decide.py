@@ -23,7 +23,8 @@ def objection(evidence: Evidence, options: GuardOptions) -> tuple[str, str] | No
 
 
 def decide(evidence: Evidence, options: GuardOptions) -> tuple[str, str]:
-    """The rule that a restored line fails, empty where it is applied, and a sentence.
+    """The rule that a restored line fails by its ``evidence`` under ``options``, empty where it is applied, and a
+    sentence.
 
     Where a recogniser read the restored line, nothing is applied without a restoration from the picture alone.
     """

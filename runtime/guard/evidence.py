@@ -16,10 +16,10 @@ class Evidence:
 
     ``told`` is what the restoration was told the line says. ``before``, ``after`` and ``blind``: what the recogniser
     reads in the input, the restored line, and the line restored from the picture alone; ``second_before`` and
-    ``second_after``: what a second recogniser reads. ``sure_*`` is the mean over the characters, ``weakest_*`` the
-    least. ``similarity`` and ``column``: of the restored line, shrunk again, and the input; ``likeness``: of the
-    restored line and the one restored from the picture alone, at its least similar character, None where there is
-    none; see `runtime.guard.similarity`. ``witnesses`` names what was heard.
+    ``second_after``: what a second recogniser reads. ``sure_before`` and ``sure_after`` are means over the characters,
+    ``weakest_after`` and ``weakest_blind`` the least. ``similarity`` and ``column``: of the restored line, shrunk
+    again, and the input; ``likeness``: of the restored line and the one restored from the picture alone, at its least
+    similar character, None where there is none; see `runtime.guard.similarity`. ``witnesses`` names what was heard.
     """
 
     told: str

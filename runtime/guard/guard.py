@@ -29,18 +29,21 @@ class Guard:
     """A `runtime.judging.Guard`: ``Restorer.open(guard=Guard())``. Keeps nothing between calls."""
 
     def __init__(self, options: GuardOptions | None = None, *, second: LineReader | None = None) -> None:
-        """``second``: another recogniser, which has to read in the restored line what the first reads there."""
+        """Decides by ``options``, by default `GuardOptions`' own.
+
+        :param second: another recogniser, which has to read in the restored line what the first reads there.
+        """
         self.options = options or GuardOptions()
         self.second = second
 
     def judge(self, candidates: Sequence[Candidate], again: Again) -> list[Verdict]:
-        """One verdict each, in order. Raises what the recognisers and `again` raise."""
+        """One verdict for each of ``candidates``, in order. Raises what the recognisers and ``again`` raise."""
         found = self.gather(candidates, again)
         return [self._verdict(evidence) for evidence in found]
 
     def gather(self, candidates: Sequence[Candidate], again: Again) -> list[Evidence]:
-        """The evidence on each, in order: the cheap first, the dear only where nothing speaks against the line yet
-        (or `GuardOptions.complete` asks for all)."""
+        """The evidence on each of ``candidates``, in order: the cheap first, the dear only where nothing speaks against
+        the line yet (or `GuardOptions.complete` asks for all). ``again`` reads and restores."""
         found = [_picture(candidate) for candidate in candidates]
         if again.reader is not None:
             found = self._for_open(candidates, found, lambda part, facts: _readings(part, facts, again))

@@ -12,8 +12,9 @@ Predictor = TypeVar("Predictor")
 
 
 def attach(predictor: Predictor, lines: Lines) -> Predictor:
-    """Puts restoring into a predictor of ``doctr.models.ocr_predictor``, its kin for key information, or a bare one of
-    ``recognition_predictor``, and returns it; the documents that it returns are unchanged but for what words say.
+    """Puts restoring by ``lines`` into a predictor of ``doctr.models.ocr_predictor``, its kin for key information, or a
+    bare one of ``recognition_predictor``, and returns it; the documents that it returns are unchanged but for what
+    words say.
 
     :raises InputError: something is attached already, or this version is built otherwise.
     """

@@ -25,7 +25,8 @@ _OURS = {"horizontal_list": None, "free_list": None, "detail": 1, "paragraph": F
 
 
 def attach(reader: Reader, lines: Lines) -> Reader:
-    """Puts restoring into this reader and returns it; readtext and recognize return what they did, but for the text.
+    """Puts restoring by ``lines`` into this reader and returns it; readtext and recognize return what they did, but for
+    the text.
 
     :raises InputError: something is attached already, or this version is built otherwise.
     """

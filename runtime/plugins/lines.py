@@ -68,6 +68,7 @@ class Lines:
 
         By default every crop that the gate lets through is restored, and read once, restored.
 
+        :param restorer: what restores; it stays the caller's to close.
         :param options: of the restorer: gate, deadline_ms (of all crops of one page), steps, split, scale, seed.
         :param below: the product first reads the crops as they came, and only those are restored that it read with
             less confidence (0..1). Costs a second reading of these lines, and spares all others the restoration.
@@ -96,7 +97,11 @@ class Lines:
 
     def restore(self, crops: Sequence[Crop], colour: Colour = "rgb") -> list[Crop]:
         """The crops, those that could be restored at ``options.scale`` times their size with the channels they had,
-        the others being the same objects. Raises nothing that the restorer raises: see the class."""
+        the others being the same objects. Raises nothing that the restorer raises: see the class.
+
+        :param crops: (h, w, 3) or grey (h, w) or (h, w, 1) uint8 of any sizes.
+        :param colour: order of the channels of coloured ones, "rgb" or "bgr".
+        """
         self._count(lines=len(crops))
         return self._restored(crops, colour)
 
@@ -109,8 +114,12 @@ class Lines:
     ) -> list[Reading]:
         """One reading for each crop, in order, by the product's recogniser.
 
+        :param crops: as for `restore`.
+        :param recognise: the recogniser: one reading for each crop it is given, in order; what it raises on crops as
+            they came is raised.
+        :param colour: order of the channels of coloured crops, "rgb" or "bgr".
         :param score: the recogniser's confidence in a reading; needed for ``below`` and ``keep="better"``.
-        :raises InputError: that is missing.
+        :raises InputError: that is missing, or the recogniser gave more or fewer readings than it was given crops.
         """
         if len(crops) == 0:
             return list(recognise(crops))
@@ -198,7 +207,10 @@ def wrap(
 ) -> Callable[[Sequence[Crop]], list[Reading]]:
     """``recognise`` with restoration before it: any function from crops (h, w, 3) or (h, w) uint8 to readings.
 
+    :param lines: what restores, and decides which readings count.
     :param score: from a reading to its confidence, for ``Lines(below=...)`` and ``Lines(keep="better")``.
+    :param colour: order of the channels of coloured crops, "rgb" or "bgr".
+    :raises InputError: the score is missing.
     """
     if score is None and (lines.below is not None or lines.keep == "better"):
         raise InputError("below and keep='better' need a score: a function from a reading to its confidence")

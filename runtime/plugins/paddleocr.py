@@ -13,8 +13,8 @@ Product = TypeVar("Product")
 
 
 def attach(ocr: Product, lines: Lines) -> Product:
-    """Puts restoring into a ``PaddleOCR``, or an OCR pipeline of PaddleX, and returns it; its results are unchanged but
-    for what the lines say.
+    """Puts restoring by ``lines`` into ``ocr``, a ``PaddleOCR`` or an OCR pipeline of PaddleX, and returns it; its
+    results are unchanged but for what the lines say.
 
     :raises InputError: something is attached already, the pipeline runs on several devices, or is built otherwise.
     """

@@ -27,7 +27,8 @@ class _Read:
 
 
 def attach(ocr: RapidOCR, lines: Lines) -> RapidOCR:
-    """Puts restoring into this RapidOCR and returns it; what it returns is unchanged but for what the lines say.
+    """Puts restoring by ``lines`` into this RapidOCR and returns it; what ``ocr`` returns is unchanged but for what the
+    lines say.
 
     :raises InputError: something is attached already, or this version of RapidOCR has no ``recognize_txt``.
     """

@@ -116,6 +116,12 @@ def test_the_readme_s_part() -> None:
     assert {line.count("|") for line in made.splitlines() if line.startswith("|")} == {4}
 
 
+def test_lines_that_were_spoilt_are_shown() -> None:
+    made = ocr_result.spoilt(result())
+    assert made.startswith("1 of 4 readings of lines")
+    assert "| text 2 | its own PP-OCRv6 | text 2 | ?? |  |" in made
+
+
 def test_readme_and_results_agree() -> None:
     found = ocr_result.read()
     table = (ocr_result.RESULTS / ocr_result.MARKDOWN).read_text(encoding="utf-8")
