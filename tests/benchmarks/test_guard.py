@@ -116,7 +116,7 @@ def test_lines_are_recorded_with_all_evidence() -> None:
 
 def data() -> dict[str, Any]:
     part = guard_result.part(ROWS, OPTIONS, "PP", "test split")
-    return {"format": 1, "steps": 4, "options": asdict(OPTIONS), "test": part, "validation": part}
+    return {"format": guard_result.FORMAT, "steps": 4, "options": asdict(OPTIONS), "test": part, "validation": part}
 
 
 def test_the_table_says_what_was_counted() -> None:
@@ -131,6 +131,17 @@ def test_the_table_says_what_was_counted() -> None:
     assert "| lines applied | 6 | 2 | |" in short
     assert "guard.png" in text
     assert "guard.png" not in short
+    assert "Not measured" not in text
+
+
+def test_what_was_not_measured_is_said() -> None:
+    found = {name: part for name, part in data().items() if name != "test"}
+    assert "**Not measured on the test split yet**" in guard_result.brief(found)
+    assert "7 lines of the validation split" in guard_result.markdown(found)
+    assert "CPU seconds" in guard_result.markdown(found)
+    untimed = guard_result.part([replace(row, restore_seconds=0.0) for row in ROWS], OPTIONS, "PP", "test split")
+    assert untimed["cost"] is None
+    assert "CPU seconds" not in guard_result.markdown(found | {"validation": untimed})
 
 
 def test_a_gain_is_kept_or_not() -> None:
@@ -150,9 +161,13 @@ def test_what_is_shown_is_what_was_measured() -> None:
     found = guard_result.read()
     default = GuardOptions()
     assert found["options"] == {name: getattr(default, name) for name in found["options"]}
-    at = {point["min_confidence"]: point for point in found["test"]["curve"]}
-    point = at[default.min_confidence]
-    assert {name: point[name] for name in found["test"]["with"]} == found["test"]["with"]
+    for split in (name for name in guard.SPLITS if name in found):
+        for curve_name, (threshold, _) in guard_result.AXES.items():
+            at = {point[threshold]: point for point in found[split][curve_name]}
+            point = at[getattr(default, threshold)]
+            assert {name: point[name] for name in found[split]["with"]} == found[split]["with"]
+    assert found["validation"]["chosen"] == default.min_confidence
+    assert found["validation"]["chosen_likeness"] == default.min_likeness
     assert guard_result.PICTURE.exists()
     assert not blocks.stale(guard_result.BLOCK, guard_result.parts(found)), "run python -m benchmarks.guard --readme"
 
