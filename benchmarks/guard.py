@@ -136,12 +136,12 @@ def _report(options: argparse.Namespace, bundle: Bundle, steps: int, words: Sequ
             data[split] = guard_result.part(rows, thresholds, name, f"{split} split, first {len(rows)}")
             if split == "validation":
                 data[split] |= guard_result.fitted(rows, thresholds)
-    if "test" not in data:
-        for split in (name for name in SPLITS if name in data):
-            found = data[split]
-            sys.stdout.write(f"{split}: without {found['without']}\nwith {found['with']}\nchosen {found['chosen']}\n")
-        return 0
+    if not any(split in data for split in SPLITS):
+        raise InputError(f"{options.out} holds no recorded lines: record some with --split")
     sys.stdout.write(guard_result.markdown(data) + "\n")
+    if "validation" in data:
+        fit = data["validation"]
+        sys.stdout.write(f"validation chooses confidence {fit['chosen']:g}, likeness {fit['chosen_likeness']:g}\n")
     if options.save:
         guard_result.save(data)
         guard_result.draw(data)

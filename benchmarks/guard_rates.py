@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
 from scipy.stats import binomtest
 
 from benchmarks.guard_lines import Row
@@ -21,8 +20,8 @@ SURE = 0.95
 """How sure `choose` is that other lines of the kind keep the first bar, and the level of intervals in reports."""
 Threshold = Literal["min_confidence", "min_likeness"]
 THRESHOLDS: dict[Threshold, tuple[float, ...]] = {
-    "min_confidence": (*(float(value) for value in np.round(np.arange(0, 1.0, 0.05), 2)), 0.96, 0.97, 0.98, 0.99),
-    "min_likeness": (-1.0, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.965, 0.97, 0.975, 0.98, 0.985, 0.99, 0.995),
+    "min_confidence": (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99),
+    "min_likeness": (-1.0, 0.8, 0.9, 0.93, 0.95, 0.96, 0.97, 0.975, 0.98, 0.985, 0.99, 0.993, 0.995, 0.997, 0.999),
 }
 """What is tried of each threshold that `choose` chooses; all others have to hold without being fitted."""
 
@@ -102,11 +101,12 @@ def _at(options: GuardOptions, name: Threshold, value: float) -> GuardOptions:
 
 
 def choose(rows: Sequence[Row], options: GuardOptions) -> GuardOptions:
-    """``options`` with the thresholds to take: of all pairs that keep both bars, the first with margin (of as many
-    lines read right before, another sample breaks at most 1%, `SURE`), the one that lets most lines through that
-    come out right; where none does, the one that breaks and paints fewest. Among equals the loosest."""
-    without = rates(rows, None)
-    tried = []
+    """``options`` with the thresholds to take: of all pairs that keep both bars, that which lets most lines through
+    that come out right; where none does, that which breaks and paints fewest; among equals the loosest.
+
+    The first bar is kept with a margin: other lines of the kind keep it too, `SURE` of it.
+    """
+    without, tried = rates(rows, None), []
     for likeness in THRESHOLDS["min_likeness"]:
         part = replace(options, min_likeness=likeness)
         for confidence, under in curve(rows, part, "min_confidence"):
