@@ -80,8 +80,13 @@ export function show({ before, after, width, height, lines, pick, share }) {
   images[0].src = before;
   images[1].src = after;
   boxes.replaceChildren(...lines.boxes.map(({ box, placed }, number) => {
-    const made = document.createElementNS(SVG, "polygon");
-    made.setAttribute("points", box.map((corner) => corner.join(",")).join(" "));
+    const made = document.createElementNS(SVG, "g");
+    for (const name of ["halo", "frame"]) { // two, to be seen on any ground
+      const outline = document.createElementNS(SVG, "polygon");
+      outline.setAttribute("points", box.map((corner) => corner.join(",")).join(" "));
+      outline.setAttribute("class", name);
+      made.append(outline);
+    }
     made.classList.toggle("kept", !placed);
     made.dataset.number = number;
     return made;
@@ -148,8 +153,8 @@ stage.addEventListener("pointermove", (event) => {
 
 stage.addEventListener("pointerup", (event) => {
   if (!down.delete(event.pointerId) || moved) return;
-  const hit = document.elementsFromPoint(event.clientX, event.clientY).find((node) => node.dataset.number !== undefined && boxes.contains(node));
-  if (hit) onPick(Number(hit.dataset.number));
+  const hit = document.elementsFromPoint(event.clientX, event.clientY).find((node) => boxes.contains(node) && node !== boxes);
+  if (hit) onPick(Number(hit.parentElement.dataset.number));
   else if (view.zoom <= 1) divideAt(event.clientX);
 });
 stage.addEventListener("pointercancel", (event) => { down.delete(event.pointerId); });
