@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from runtime.bundle import Bundle
 from runtime.call import Call
-from runtime.deadline import Deadline
+from runtime.deadline import Cancelled, Deadline
 from runtime.events import Event, EventKind, OnEvent, tell
 from runtime.executors import open_executor
 from runtime.finish import Tools
@@ -141,6 +141,7 @@ class Restorer:
         gate: Gate = GATE,
         deadline_ms: float | None = None,
         guarded: bool = True,
+        cancelled: Callable[[], bool] | None = None,
     ) -> list[Result]:
         """Restores lines; one result an image, in order. The images are never changed.
 
@@ -159,13 +160,15 @@ class Restorer:
             as it came, enlarged, and says so. Seen between batches and between steps, so a step, the decoding of a
             batch or the reading of one may go beyond it.
         :param guarded: False does without the guard that the restorer was opened with.
+        :param cancelled: asked where the deadline is, in the thread of the call; once it says True the call ends.
         :raises InputError: an option is out of range. A bad image raises nothing: its result says why.
         :raises EngineError: a graph failed; the restorer is closed, or used in a forked process.
         :raises BusyError: as many calls are running and waiting as were allowed.
+        :raises Cancelled: ``cancelled`` said so.
         """
         if isinstance(images, np.ndarray) and images.ndim != 4:
             raise InputError("images is one array: give a list of pictures")
-        deadline = Deadline(deadline_ms)
+        deadline = Deadline(deadline_ms, cancelled=cancelled)
         steps = self.preset.default_steps if steps is None else steps
         options = Options(seed, steps, text_sampler, batch_size, scale, split, gate, deadline_ms, guarded)
         number = self._turns.number()
@@ -179,8 +182,7 @@ class Restorer:
                 self._tell(Event("start", number, lines=len(images), seconds=deadline.passed()))
                 results = call.run(images, texts, in_time=in_time)
         except BaseException as error:
-            kind: EventKind = "refused" if isinstance(error, BusyError) else "failed"
-            self._tell(Event(kind, number, lines=len(images), seconds=deadline.passed()))
+            self._tell(Event(_kind(error), number, lines=len(images), seconds=deadline.passed()))
             raise
         applied = sum(result.applied for result in results)
         self._tell(
@@ -193,6 +195,12 @@ class Restorer:
 
     def _tell(self, event: Event) -> None:
         tell(self.on_event, replace(event, running=self._turns.running, waiting=self._turns.waiting))
+
+
+def _kind(error: BaseException) -> EventKind:
+    if isinstance(error, BusyError):
+        return "refused"
+    return "cancelled" if isinstance(error, Cancelled) else "failed"
 
 
 def open_reader(bundle: Bundle, executor: Executor, threads: int | None = None) -> LineReader | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +63,7 @@ class Pages:
         gate: Gate = GATE,
         deadline_ms: float | None = None,
         guarded: bool = True,
+        cancelled: Callable[[], bool] | None = None,
     ) -> PageResult:
         """Restores one page.
 
@@ -76,6 +77,7 @@ class Pages:
         :raises InputError: the image or an option cannot be used.
         :raises EngineError: the detector or a graph failed; the restorer is closed, or used in a forked process.
         :raises BusyError: the restorer runs as many calls as it may.
+        :raises Cancelled: ``cancelled`` said so.
         """
         deadline, how = Deadline(deadline_ms), options or PageOptions()
         _check(image)
@@ -85,7 +87,7 @@ class Pages:
         detected, left = deadline.passed(), deadline.left()
         results = self.restorer(
             [line.crop for line in found], seed=seed, steps=steps, text_sampler=text_sampler, batch_size=batch_size,
-            scale=scale, split=split, gate=gate, guarded=guarded,
+            scale=scale, split=split, gate=gate, guarded=guarded, cancelled=cancelled,
             deadline_ms=None if left is None else max(1000 * left, 1e-3),
         )  # fmt: skip
         restored = deadline.passed()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 
 from runtime.options import Options
 from runtime.pages import PageOptions, PageResult, Pages
@@ -14,13 +15,15 @@ from textsr.images import decode_image
 @dataclass(frozen=True)
 class PageJob:
     """A page to restore: the bytes of its file, the options of the call and of the page. ``show_input``: the input
-    comes back as it was decoded; ``until``: when (``time.monotonic``) the caller's deadline is over."""
+    comes back as it was decoded; ``until``: when (``time.monotonic``) the caller's deadline is over; ``left`` is set
+    once the caller has left."""
 
     data: bytes
     options: Options
     page: PageOptions
     show_input: bool = False
     until: float | None = None
+    left: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class PageOutcome:
 def run_page(pages: Pages, job: PageJob) -> PageOutcome:
     """Does one page.
 
-    :raises TextSRError: the restorer or the detector failed.
+    :raises TextSRError: the restorer or the detector failed, or the caller has left.
     """
     try:
         image = decode_image(job.data)
@@ -47,6 +50,7 @@ def run_page(pages: Pages, job: PageJob) -> PageOutcome:
         result = pages(
             image, job.page, seed=how.seed, steps=how.steps, text_sampler=how.text_sampler, batch_size=how.batch_size,
             split=how.split, gate=how.gate, deadline_ms=time_left(job.until), guarded=how.guarded,
+            cancelled=job.left.is_set,
         )  # fmt: skip
     except InputError as error:
         return PageOutcome(error=f"{str(error)[:1].upper()}{str(error)[1:]}.")

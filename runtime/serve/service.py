@@ -118,7 +118,11 @@ class Service:
         options = self._options(choices, SCALE, opened.restorer)
         page = PageOptions(choices.scale, self.settings.limits.page_answer)
         job = PageJob(item.data, options, page, choices.show_input, _until(choices))
-        answer = (await self._done(opened.pages, [(None, job)], gone))[0]
+        try:
+            answer = (await self._done(opened.pages, [(None, job)], gone))[0]
+        except asyncio.CancelledError:
+            job.left.set()  # one that is under way ends at its next step
+            raise
         if isinstance(answer, BaseException):
             logger.error("a page failed", exc_info=answer)
             raise failed()
