@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.testclient import TestClient
 
-from runtime import Restorer
+from runtime import InputError, Restorer
+from runtime.pages import Detector, Pages
 from runtime.serve import Settings
 from runtime.serve.app import create_app
 from runtime.serve.service import Service
@@ -39,11 +40,46 @@ def pixels(data: bytes) -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
+PLACES = ((20, 12), (150, 60), (30, 100))
+"""Left and top of the lines of `draw_page`, in reading order."""
+
+
+def draw_page() -> NDArray[np.uint8]:
+    """A page (150, 300, 3) of three lines, each 24 x 120."""
+    page = np.full((150, 300, 3), (236, 232, 220), np.uint8)
+    for number, (left, top) in enumerate(PLACES):
+        page[top : top + 24, left : left + 120] = draw_line(f"line {number}")
+    return page
+
+
+class Knowing:
+    """A detector that knows where the lines of `draw_page` are, and tells it in another order."""
+
+    def __init__(self) -> None:
+        self.pages = 0
+
+    def detect(self, image: NDArray[np.uint8]) -> Sequence[NDArray[Any]]:
+        """See `Detector`."""
+        self.pages += 1
+        return [
+            np.array([(left, top), (left + 120, top), (left + 120, top + 24), (left, top + 24)], np.float32)
+            for left, top in reversed(PLACES)
+        ]
+
+
+def no_pages(_: Restorer) -> Pages:
+    """What opens pages where nothing finds their lines."""
+    raise InputError("no detector is installed")
+
+
 @contextmanager
-def serving(restorer: Restorer | None = None, settings: Settings | None = None) -> Iterator[TestClient]:
-    """A client of a service that is ready."""
+def serving(
+    restorer: Restorer | None = None, settings: Settings | None = None, detector: Detector | None = None
+) -> Iterator[TestClient]:
+    """A client of a service that is ready; it takes pages where there is a detector."""
     opened = restorer or stub_restorer(KnowingReader())
-    app = create_app(lambda: opened, settings or Settings(max_wait=0.0))
+    open_pages = no_pages if detector is None else lambda restorer: Pages(restorer, detector)
+    app = create_app(lambda: opened, settings or Settings(max_wait=0.0), open_pages)
     with TestClient(app, raise_server_exceptions=False) as client:
         wait_until_ready(client)
         yield client

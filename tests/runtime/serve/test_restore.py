@@ -54,7 +54,7 @@ def test_json_and_form_give_what_the_restorer_gives() -> None:
         3,
         2,
     )
-    assert first["after"] == {"text": "Hello 42", "confidences": [0.9] * 8}
+    assert first["after"] == {"text": "Hello 42", "confidence": 0.9, "confidences": [0.9] * 8}
     assert (pixels(base64.b64decode(first["input"])) == decode_image(line(0))).all()
     assert set(first["timings"]) == {"read", "restore", "finish"}
     assert (second["name"], second["reader"], second["after"], second["input"]) == ("a.png", "given", None, None)
