@@ -2,7 +2,7 @@
    the picture as it came. */
 const by = (id) => document.getElementById(id);
 const stage = by("stage"), boxes = by("boxes"), slider = by("slider"), images = [by("before"), by("after")];
-const SVG = "http://www.w3.org/2000/svg", NEAR = 24, STILL = 5, STEP = 1.5;
+const SVG = "http://www.w3.org/2000/svg", NEAR = 24, STILL = 5, STEP = 1.5, LOWEST = 96;
 let size = { width: 1, height: 1 }, scale = 1, most = 1; // of the picture, of the answer, share of the window's height
 let view = { zoom: 1, x: 0, y: 0 }; // how often the whole, and what is in the middle
 let onPick = () => {};
@@ -24,7 +24,7 @@ function held(middle, length, room) {
 }
 
 function draw() {
-  stage.style.height = Math.round(fitting() * size.height) + 2 + "px";
+  stage.style.height = Math.max(LOWEST, Math.round(fitting() * size.height) + 2) + "px";
   view.zoom = Math.min(Math.max(view.zoom, 1), largest());
   const pixels = factor(), width = stage.clientWidth / pixels, height = stage.clientHeight / pixels;
   view.x = held(view.x, size.width, width);

@@ -31,10 +31,10 @@ export function same(first, second) {
 }
 
 /* Text with its doubtful and its differing characters marked; runs of the same kind share an element. */
-function marked(characters, confidences, kept, tag, className) {
+function marked(characters, confidences, kept, tag, className, none) {
   const whole = make("p", "text " + className);
   whole.lang = "";
-  if (!characters.length) whole.append(make("span", "soft", "nothing read"));
+  if (!characters.length) whole.append(make("span", "soft", none));
   let last = null, kind = "";
   characters.forEach((character, place) => {
     const doubtful = confidences[place] < DOUBT, other = kept !== null && !kept.has(place);
@@ -81,10 +81,11 @@ export function texts(line) {
   const before = Array.from(line.text), later = after ? Array.from(after.text) : [];
   const kept = after ? same(before, later) : [null, null];
   const sure = given || !before.length ? null : line.confidence;
-  whole.append(label(given ? "You said" : "Before", sure), marked(before, given ? [] : line.confidences, kept[0], "del", "before"));
+  whole.append(label(given ? "You said" : "Before", sure), marked(before, given ? [] : line.confidences, kept[0], "del", "before",
+    line.reader ? "nothing read" : "not read"));
   if (after) {
     whole.append(label(after.shown ? "After" : "After, not shown", later.length ? after.confidence : null),
-      marked(later, after.confidences, kept[1], "ins", "after"));
+      marked(later, after.confidences, kept[1], "ins", "after", "nothing read"));
   }
   return whole;
 }

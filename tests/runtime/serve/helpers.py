@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import uvicorn
 from numpy.typing import NDArray
 from PIL import Image
 from starlette.testclient import TestClient
@@ -70,6 +72,25 @@ class Knowing:
 def no_pages(_: Restorer) -> Pages:
     """What opens pages where nothing finds their lines."""
     raise InputError("no detector is installed")
+
+
+@contextmanager
+def listening(restorer: Restorer, settings: Settings, detector: Detector) -> Iterator[str]:
+    """The address of a service that listens on a free port of this machine, in a thread."""
+    app = create_app(lambda: restorer, settings, lambda opened: Pages(opened, detector))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        end = time.monotonic() + 60
+        while not app.state.service.ready or not server.started:
+            assert time.monotonic() < end
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 @contextmanager
