@@ -136,7 +136,7 @@ function showResult(result, what) {
   by("frames-field").hidden = what === "line";
   by("answer").classList.toggle("page", what === "page");
   by("answer").hidden = false;
-  const share = what === "line" ? 0.6 : window.innerWidth < 1024 ? 0.36 : 0.68;
+  const share = () => what === "line" ? 0.6 : window.innerWidth < 1024 ? 0.36 : 0.68; // on a phone its lines scroll below
   show({ before, after, width: result.width, height: result.height, share, pick: (number) => choose(number, true),
     lines: { scale: result.scale, boxes: what === "page" ? lines : [] } });
 }

@@ -3,14 +3,15 @@
 const by = (id) => document.getElementById(id);
 const stage = by("stage"), boxes = by("boxes"), slider = by("slider"), images = [by("before"), by("after")];
 const SVG = "http://www.w3.org/2000/svg", NEAR = 24, STILL = 5, STEP = 1.5, LOWEST = 96;
-let size = { width: 1, height: 1 }, scale = 1, most = 1; // of the picture, of the answer, share of the window's height
+let size = { width: 1, height: 1 }, scale = 1; // of the picture, of the answer
+let most = () => 1; // share of the window's height that the picture may take
 let view = { zoom: 1, x: 0, y: 0 }; // how often the whole, and what is in the middle
 let onPick = () => {};
 
 /* Pixels on the screen for one of the picture: all of it in view, at most, and now. */
 function fitting() {
   const room = stage.parentElement.clientWidth - padding();
-  return Math.min(room / size.width, most * window.innerHeight / size.height, 2 * scale);
+  return Math.min(room / size.width, most() * window.innerHeight / size.height, 2 * scale);
 }
 function padding() {
   const style = getComputedStyle(stage.parentElement);
@@ -70,8 +71,8 @@ function divideAt(clientX) {
   divide();
 }
 
-/* Shows the pictures at `before` and `after`, addresses, the latter `scale` times as large; calls `pick` with the number
-   of a line whose frame is chosen. */
+/* Shows the pictures at the addresses `before` and `after`, the latter `width` x `height` and `lines.scale` times as
+   large as the former, with frames around `lines.boxes`; calls `pick` with the number of one that is chosen. */
 export function show({ before, after, width, height, lines, pick, share }) {
   scale = lines.scale;
   size = { width: width / scale, height: height / scale };

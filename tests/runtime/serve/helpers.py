@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ from runtime.pages import Detector, Pages
 from runtime.serve import Settings
 from runtime.serve.app import create_app
 from runtime.serve.service import Service
-from tests.runtime.helpers import KnowingReader, draw_line, stub_restorer
+from tests.runtime.helpers import KnowingReader, StubExecutor, draw_line, stub_bundle, stub_restorer
 
 Client = TestClient
 
@@ -120,3 +120,28 @@ def service_of(client: TestClient) -> Service:
     app: Any = client.app
     service: Service = app.state.service
     return service
+
+
+class Slow(StubExecutor):
+    """Restores only when let; says when it has begun."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.armed, self.begun, self.let = threading.Event(), threading.Event(), threading.Event()
+
+    def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        if self.armed.is_set():
+            self.begun.set()
+            assert self.let.wait(30)
+        return super().run(graph, inputs)
+
+
+def slow() -> tuple[Slow, Restorer]:
+    """A restorer that waits, with its executor."""
+    executor = Slow()
+    return executor, Restorer(stub_bundle(), executor, KnowingReader("a"))
+
+
+def post(client: TestClient, place: int = 0) -> Any:
+    """The answer on one line, restored in one step."""
+    return client.post("/v1/restore", files={"file": line(place)}, data={"steps": "1"})

@@ -6,14 +6,12 @@ import asyncio
 import json
 import re
 import threading
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 pytest.importorskip("fastapi", reason="the service needs the extra [serve]")
 
@@ -29,33 +27,9 @@ from runtime.serve.schema import Choices
 from runtime.serve.service import Service
 from runtime.serve.settings import find_token
 from runtime.serve.web import POLICY, files
-from tests.runtime.helpers import KnowingReader, StubExecutor, stub_bundle
-from tests.runtime.serve.helpers import line, no_pages, service_of, serving
+from tests.runtime.serve.helpers import line, no_pages, post, service_of, serving, slow
 
 TOKEN = "correct horse battery"
-
-
-class Slow(StubExecutor):
-    """Restores only when let; says when it has begun."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.armed, self.begun, self.let = threading.Event(), threading.Event(), threading.Event()
-
-    def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        if self.armed.is_set():
-            self.begun.set()
-            assert self.let.wait(30)
-        return super().run(graph, inputs)
-
-
-def slow() -> tuple[Slow, Restorer]:
-    executor = Slow()
-    return executor, Restorer(stub_bundle(), executor, KnowingReader("a"))
-
-
-def post(client: TestClient, place: int = 0) -> Any:
-    return client.post("/v1/restore", files={"file": line(place)}, data={"steps": "1"})
 
 
 def test_the_token_is_asked_for() -> None:

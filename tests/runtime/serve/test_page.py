@@ -16,15 +16,25 @@ from numpy.typing import NDArray
 
 pytest.importorskip("fastapi", reason="the service needs the extra [serve]")
 
-from runtime import EngineError, Gate, Restorer
+from runtime import EngineError, Gate
 from runtime.pages import PageOptions, Pages
 from runtime.serve import Limits, Settings
 from runtime.serve.parse import Item
 from runtime.serve.schema import PageAnswer, PageChoices
 from runtime.serve.service import Service
-from tests.runtime.helpers import KnowingReader, stub_bundle, stub_restorer
-from tests.runtime.serve.helpers import PLACES, Knowing, draw_page, line, pixels, png, service_of, serving
-from tests.runtime.serve.test_app import Slow, post, slow
+from tests.runtime.helpers import KnowingReader, stub_restorer
+from tests.runtime.serve.helpers import (
+    PLACES,
+    Knowing,
+    draw_page,
+    line,
+    pixels,
+    png,
+    post,
+    service_of,
+    serving,
+    slow,
+)
 
 
 def send(client: Any, picture: bytes | None = None, headers: dict[str, str] | None = None, **data: str) -> Any:
@@ -211,7 +221,7 @@ def test_a_page_whose_caller_leaves_ends_and_stopping_finishes_the_rest(stop: bo
 
 
 def test_a_page_and_lines_at_the_same_time_give_what_they_give_alone() -> None:
-    restorer = Restorer(stub_bundle(), Slow(), KnowingReader("a"))
+    restorer = stub_restorer(KnowingReader("a"))
     page = draw_page()
     alone = Pages(restorer, Knowing())(page, seed=1, steps=2).image
     single = restorer([pixels(line(0))], seed=0, steps=1, gate=Gate())[0].image
