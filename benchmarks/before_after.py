@@ -58,10 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--examples", type=Path, help="also write the low-resolution lines here")
     given = parser.parse_args(arguments)
     lines = chosen(given.testset, given.lines, given.shortest, given.severities.split(","))
-    results = Restorer.open(given.bundle)([line.lr for line in lines])
+    restorer, inputs = Restorer.open(given.bundle), [line.lr for line in lines]
+    shown = [[testset.enlarge(image) for image in inputs]]
+    shown += [[result.image for result in restorer(inputs, strength=strength)] for strength in (None, 1.0)]
     given.out.parent.mkdir(parents=True, exist_ok=True)
-    rows = [(testset.enlarge(line.lr), result.image) for line, result in zip(lines, results, strict=True)]
-    picture(rows).save(given.out)
+    picture(list(zip(*shown, strict=True))).save(given.out)
     if given.examples is not None:
         given.examples.mkdir(parents=True, exist_ok=True)
         for line in lines:

@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 from benchmarks import blocks, guard_result, testset
@@ -86,23 +87,26 @@ def _record(split: str, options: argparse.Namespace, bundle: Bundle, steps: int)
     if count < 1 or options.threads < 1:
         raise InputError("--lines and --threads must be at least 1")
     kept = _kept(split, options, bundle, steps)
-    done = len(kept.read())
-    if done >= count:
+    rows = kept.read()
+    missing = count - len(rows)
+    if missing < 1:
         return
+    start = rows[-1].index + 1 if rows else 0
     if split == "test":
         ours = Judge(options.threads)
         judge: RatedReader = ours.rated
         testset.write(options.testset, count, testset.SEED, ours)
-        lines = _test_lines(options.testset, done, count)
+        lines = _test_lines(options.testset, start, count)
     else:
         if options.data is None or options.judge is None:
             raise InputError("--split validation needs --data and --judge: the test's judge may choose no thresholds")
-        judge, lines = model_judge(options.judge), validation_lines(options.data, done, count, options.seed)
+        judge = model_judge(options.judge)
+        lines = validation_lines(options.data, judge, start, options.seed)
     restorer = Restorer.open(bundle, options.device, threads=options.threads)
     if restorer.reader is None:
         raise InputError("the guard is measured with the recogniser: install the extra [ocr]")
     with restorer:
-        kept.add(record(lines, restorer, judge, steps, options.seed, count - done))
+        kept.add(record(islice(lines, missing), restorer, judge, steps, options.seed, missing))
 
 
 def _test_lines(folder: Path, start: int, stop: int) -> Iterator[GuardLine]:
@@ -130,12 +134,14 @@ def _report(options: argparse.Namespace, bundle: Bundle, steps: int, words: Sequ
         if rows:
             name = _judge_name(split, options)
             data[split] = guard_result.part(rows, thresholds, name, f"{split} split, first {len(rows)}")
-    if "test" not in data:
-        for split in (name for name in SPLITS if name in data):
-            found = data[split]
-            sys.stdout.write(f"{split}: without {found['without']}\nwith {found['with']}\nchosen {found['chosen']}\n")
-        return 0
+            if split == "validation":
+                data[split] |= guard_result.fitted(rows, thresholds)
+    if not any(split in data for split in SPLITS):
+        raise InputError(f"{options.out} holds no recorded lines: record some with --split")
     sys.stdout.write(guard_result.markdown(data) + "\n")
+    if "validation" in data:
+        fit = data["validation"]
+        sys.stdout.write(f"validation chooses confidence {fit['chosen']:g}, likeness {fit['chosen_likeness']:g}\n")
     if options.save:
         guard_result.save(data)
         guard_result.draw(data)

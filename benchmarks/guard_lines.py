@@ -124,12 +124,15 @@ def evidence_of(plain: Any) -> Evidence:
     return Evidence(**{**made, "witnesses": tuple(made["witnesses"])})
 
 
-def validation_lines(spec: str, start: int, stop: int, seed: int = 0) -> Iterator[GuardLine]:
-    """Lines ``start`` to ``stop`` of a data set (see `train.data.spec`), lowered as the test's are."""
+def validation_lines(spec: str, judge: RatedReader, start: int = 0, seed: int = 0) -> Iterator[GuardLine]:
+    """Lines of a data set (see `train.data.spec`) from place ``start`` on, lowered as the test's are.
+
+    Lines that ``judge`` misreads in high resolution are passed over: the test split's are drawn until its judge reads
+    them, and what is read wrong in any case says nothing about a restoration.
+    """
     data = open_data(spec)
-    records = (data[place] for place in range(min(stop, len(data))))
-    for line in prepare(records, Setting("x4", 4), seed):
-        if line.index >= start:
+    for line in prepare((data[place] for place in range(len(data))), Setting("x4", 4), seed):
+        if line.index >= start and accuracy(judge(line.hr)[0], line.text):
             yield GuardLine(line.index, line.text, line.group, line.lr)
 
 

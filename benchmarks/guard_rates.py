@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
-import numpy as np
+from scipy.stats import binomtest
 
 from benchmarks.guard_lines import Row
 from runtime.guard import GuardOptions, decide
@@ -15,7 +16,14 @@ CONFIDENT = 0.8
 """Mean confidence of the judge from which on a wrong reading counts as confidently wrong."""
 MOST_BROKEN, MOST_PAINTED = 0.01, 1 / 3
 """The bars: of lines read right before; and against the same without the guard."""
-THRESHOLDS = (*(float(value) for value in np.round(np.arange(0, 1.0, 0.05), 2)), 0.96, 0.97, 0.98, 0.99)
+SURE = 0.95
+"""How sure `choose` is that other lines of the kind keep the first bar, and the level of intervals in reports."""
+Threshold = Literal["min_confidence", "min_likeness"]
+THRESHOLDS: dict[Threshold, tuple[float, ...]] = {
+    "min_confidence": (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99),
+    "min_likeness": (-1.0, 0.8, 0.9, 0.93, 0.95, 0.96, 0.97, 0.975, 0.98, 0.985, 0.99, 0.993, 0.995, 0.997, 0.999),
+}
+"""What is tried of each threshold that `choose` chooses; all others have to hold without being fitted."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,8 @@ class Rates:
     """Counts of lines under one guard, or none; the judge says what is right.
 
     ``broken``: input right, applied, wrong. ``painted``: input wrong, applied, confidently wrong. ``fixed``: input
-    wrong, applied, right. ``correct``: right as they come out, the input enlarged where not applied.
+    wrong, applied, right. ``passed``: applied, right. ``correct``: right as they come out, the input enlarged where not
+    applied.
     """
 
     lines: int
@@ -32,6 +41,7 @@ class Rates:
     broken: int
     painted: int
     fixed: int
+    passed: int
     correct: int
 
     @property
@@ -45,9 +55,22 @@ class Rates:
         return self.painted / (self.lines - self.right) if self.lines > self.right else 0.0
 
     @property
+    def broken_most(self) -> float:
+        """What `broken_share` is at most in other lines of the kind, `SURE` of it: one-sided, exact."""
+        return interval(self.broken, self.right, "less")[1]
+
+    @property
     def gain(self) -> float:
         """ACC less that of the inputs."""
         return (self.correct - self.right) / self.lines
+
+
+def interval(count: int, of: int, side: Literal["two-sided", "less"] = "two-sided") -> tuple[float, float]:
+    """Of a share ``count / of``, exact (Clopper and Pearson 1934), at level `SURE`; (0, 1) of nothing."""
+    if not of:
+        return 0.0, 1.0
+    found = binomtest(count, of, alternative=side).proportion_ci(SURE, "exact")
+    return float(found.low), float(found.high)
 
 
 def rates(rows: Sequence[Row], options: GuardOptions | None) -> Rates:
@@ -57,7 +80,8 @@ def rates(rows: Sequence[Row], options: GuardOptions | None) -> Rates:
     fixed = sum(not row.input_right and row.right for row in applied)
     painted = sum(not row.input_right and not row.right and row.confidence >= CONFIDENT for row in applied)
     right = sum(row.input_right for row in rows)
-    return Rates(len(rows), right, len(applied), broken, painted, fixed, right - broken + fixed)
+    passed = sum(row.right for row in applied)
+    return Rates(len(rows), right, len(applied), broken, painted, fixed, passed, right - broken + fixed)
 
 
 def passes(row: Row, options: GuardOptions | None) -> bool:
@@ -66,18 +90,30 @@ def passes(row: Row, options: GuardOptions | None) -> bool:
 
 
 def curve(
-    rows: Sequence[Row], options: GuardOptions, values: Sequence[float] = THRESHOLDS
+    rows: Sequence[Row], options: GuardOptions, name: Threshold, values: Sequence[float] | None = None
 ) -> list[tuple[float, Rates]]:
-    """Rates at each ``min_confidence``, all else as ``options`` has it."""
-    return [(value, rates(rows, replace(options, min_confidence=value))) for value in values]
+    """Rates at each of a threshold's values, all else as ``options`` has it."""
+    return [(value, rates(rows, _at(options, name, value))) for value in values or THRESHOLDS[name]]
 
 
-def choose(found: Sequence[tuple[float, Rates]], without: Rates) -> float:
-    """The lowest threshold that keeps both bars; where none does, the one that breaks and paints fewest lines."""
-    for value, under in found:
-        if under.broken_share <= MOST_BROKEN and under.painted <= MOST_PAINTED * without.painted:
-            return value
-    return min(found, key=lambda pair: (pair[1].broken + pair[1].painted, pair[0]))[0]
+def _at(options: GuardOptions, name: Threshold, value: float) -> GuardOptions:
+    return replace(options, min_confidence=value) if name == "min_confidence" else replace(options, min_likeness=value)
+
+
+def choose(rows: Sequence[Row], options: GuardOptions) -> GuardOptions:
+    """``options`` with the thresholds to take: of all pairs that keep both bars, that which lets most lines through
+    that come out right; where none does, that which breaks and paints fewest; among equals the loosest.
+
+    The first bar is kept with a margin: other lines of the kind keep it too, `SURE` of it.
+    """
+    without, tried = rates(rows, None), []
+    for likeness in THRESHOLDS["min_likeness"]:
+        part = replace(options, min_likeness=likeness)
+        for confidence, under in curve(rows, part, "min_confidence"):
+            keeps = under.broken_most <= MOST_BROKEN and under.painted <= MOST_PAINTED * without.painted
+            worth = under.passed if keeps else -(under.broken + under.painted)
+            tried.append(((keeps, worth, -likeness - confidence), replace(part, min_confidence=confidence)))
+    return max(tried, key=lambda pair: pair[0])[1]
 
 
 def objections(rows: Sequence[Row], options: GuardOptions) -> dict[str, int]:
@@ -88,6 +124,22 @@ def objections(rows: Sequence[Row], options: GuardOptions) -> dict[str, int]:
         if rule:
             found[rule] = found.get(rule, 0) + 1
     return found
+
+
+OFF: dict[str, dict[str, float]] = {
+    "picture": {"min_similarity": -1.0, "min_column": -1.0},
+    "text": {"max_change": 1.0},
+    "blind, read": {"max_doubt": 1.0},
+    "blind, looked at": {"min_likeness": -1.0},
+    "confidence": {"min_confidence": 0.0},
+    "drop": {"max_drop": 1.0},
+}
+"""Each rule's thresholds when it is switched off."""
+
+
+def spared(rows: Sequence[Row], options: GuardOptions) -> dict[str, Rates]:
+    """Rates with each rule switched off alone: what no other rule would stop is what the rule is there for."""
+    return {rule: rates(rows, replace(options, **loose)) for rule, loose in OFF.items()}  # type: ignore[arg-type]
 
 
 def asked(rows: Sequence[Row], options: GuardOptions) -> float:

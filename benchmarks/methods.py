@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ("realesrgan-x4plus", "realesr-animevideov3", "dat-light")
 """General super-resolution with published weights, see `benchmarks.peers`."""
-ALL = ("bicubic", "lanczos", *PEERS, "ours:18", "ours:4", "ours:1")
+ALL = ("bicubic", "lanczos", *PEERS, "ours:18@1", "ours:4@1", "ours:1@1", "ours:1")
 _NOT_RESTORING = (
     "textsr/checkpoint/",
     "textsr/describe.py",
@@ -38,7 +38,7 @@ _NOT_RESTORING = (
     "runtime/infer.py",
 )
 """Sources that no restored line depends on."""
-_OURS = re.compile(r"ours(?::(\d+))?")
+_OURS = re.compile(r"ours(?::(\d+))?(?:@(\d*\.?\d+))?")
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,10 @@ def lanczos(images: Sequence[NDArray[np.uint8]]) -> list[Output]:
     ]
 
 
-def ours(name: str, options: MethodOptions, steps: int | None) -> Opened:
-    """The bundle, through the runtime's public door, reading the lines itself.
+def ours(name: str, options: MethodOptions, steps: int | None, strength: float | None = None) -> Opened:
+    """The bundle, through the runtime's public door, reading the lines itself; None takes its defaults.
 
-    :raises InputError: there are not so many steps.
+    :raises InputError: there are not so many steps, or the strength is no share.
     """
     from runtime.bundle import MANIFEST
 
@@ -108,17 +108,21 @@ def ours(name: str, options: MethodOptions, steps: int | None) -> Opened:
     taken = steps if steps is not None else preset.default_steps or preset.schedule.steps
     if not 1 <= taken <= preset.schedule.steps:
         raise InputError(f"method {name}: the bundle takes from 1 to {preset.schedule.steps} steps")
+    share = preset.default_strength if strength is None else strength
+    if not 0 < share <= 1:
+        raise InputError(f"method {name}: the strength is above 0 and at most 1")
 
     def run(images: Sequence[NDArray[np.uint8]]) -> list[Output]:
-        results = restorer(images, seed=options.seed, steps=taken)
+        results = restorer(images, seed=options.seed, steps=taken, strength=share)
         return [Output(result.image, result.text) for result in results]
 
     executor = f"{restorer.executor.name}, onnxruntime {onnxruntime.__version__}"
     reader = f"rapidocr {version('rapidocr')}" if restorer.reader is not None else "no recogniser"
     files = json.loads((restorer.bundle.path / MANIFEST).read_text(encoding="utf-8"))["files"]
-    parts = repr((sorted(files.items()), replace(preset, default_steps=None)))
+    parts = repr((sorted(files.items()), replace(preset, default_steps=None, default_strength=1.0)))
     bundle = hashlib.sha256(parts.encode()).hexdigest()[:16]
-    key = f"ours, bundle {bundle}, code {_code()}, {executor}, {reader}, seed {options.seed}, steps {taken}"
+    how = f"seed {options.seed}, steps {taken}, strength {share}"
+    key = f"ours, bundle {bundle}, code {_code()}, {executor}, {reader}, {how}"
     cost = _cost(preset)
     return Opened(name, run, key, executor, cost.trained, cost.line(taken), "Apache-2.0")
 
@@ -168,7 +172,7 @@ def names(given: str) -> list[str]:
 
 
 def find_method(name: str, options: MethodOptions) -> Opened:
-    """A method by name: one of `ALL`, ``ours``, ``ours:STEPS`` or ``module:function``.
+    """A method by name: one of `ALL`, ``ours``, ``ours:STEPS``, ``ours:STEPS@STRENGTH`` or ``module:function``.
 
     Such a function takes lines (h, w, 3) uint8 and returns as many arrays (4h, 4w, 3) uint8, or `Output`s.
     Raises InputError when there is none of that name, or its package is not installed.
@@ -183,10 +187,11 @@ def find_method(name: str, options: MethodOptions) -> Opened:
         return open_peer(name, options)
     match = _OURS.fullmatch(name)
     if match:
-        return ours(name, options, int(match[1]) if match[1] else options.steps)
+        steps, strength = match.groups()
+        return ours(name, options, int(steps) if steps else options.steps, float(strength) if strength else None)
     module, _, function = name.partition(":")
     if not function:
-        raise InputError(f"unknown method {name!r}: use {', '.join(ALL)}, ours, ours:STEPS or module:function")
+        raise InputError(f"unknown method {name!r}: use {', '.join(ALL)}, ours, ours:STEPS@STRENGTH or module:function")
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:

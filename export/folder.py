@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from runtime.bundle import FORMAT, MANIFEST
+from runtime.manifest import FORMAT, MANIFEST, sealed
 from textsr.errors import InputError
 
 
@@ -78,8 +78,8 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Write bundle.json. The order of keys is kept; numbers that JSON does not know are an error."""
-    text = json.dumps(manifest, ensure_ascii=False, indent=1, allow_nan=False)
+    """Write bundle.json with its digest. The order of keys is kept; numbers that JSON does not know are an error."""
+    text = json.dumps(sealed(manifest), ensure_ascii=False, indent=1, allow_nan=False)
     unfinished = folder / f".{MANIFEST}"
     unfinished.write_text(text + "\n", encoding="utf-8")
     os.replace(unfinished, folder / MANIFEST)

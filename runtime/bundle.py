@@ -1,28 +1,39 @@
 """Bundles: a folder with ``bundle.json``, ONNX graphs and weights stored once.
 
-A bundle is data: opening one runs no code. Every file it names is hashed first, and one that differs is refused.
+What is trusted. A bundle is data: opening one runs no code, reads nothing outside of its folder (symbolic links that
+lead out are refused), waits for no pipe, and takes little memory whatever its files hold. Every file it names is hashed
+before anything in it is looked at, and one that differs from what ``bundle.json`` says is refused; that file has a
+digest of its own. So damage is found, of any byte. Whoever may write into the folder may put in another model and seal
+it: what a bundle makes of pictures is as good as its origin. Graphs are loaded later than they are hashed: what has
+changed in between is refused then (`Bundle.unchanged`). That ONNX graphs name no weights outside of the folder, or
+beyond a file's end, is ONNX Runtime's to check when it loads them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from os import fstat, stat_result
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from types import MappingProxyType
+from typing import Any
 
+from runtime.manifest import FORMAT, MANIFEST, read_alphabet, read_manifest, read_preset
 from textsr.alphabet import Alphabet
 from textsr.config import Preset
-from textsr.errors import BundleError, InputError
+from textsr.errors import BundleError
+from textsr.files import open_regular
 
-FORMAT = 2
-MANIFEST = "bundle.json"
 SHIPPED = Path(__file__).resolve().parent / "bundles"
-RECOGNIZERS = ("rapidocr", "transocr", None)
-_REQUIRED = ("format", "preset", "alphabet", "graphs", "files", "recognizer")
 _NEEDED_GRAPHS = ("vqgan_encoder", "time_condition", "text_condition", "unet_step", "vqgan_decoder")
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+__all__ = ["FORMAT", "MANIFEST", "SHIPPED", "Bundle", "GraphSpec", "TensorSpec", "file_sha256", "shipped"]
+
+Stamp = tuple[int, int, int]
+"""Of a file: its number on its disk, its size, and when it was last written."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ class GraphSpec:
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened, verified bundle."""
+    """An opened, verified bundle. ``stamps``: of its files when they were hashed, empty where they were not."""
 
     path: Path
     preset: Preset
@@ -61,6 +72,7 @@ class Bundle:
     files: Mapping[str, str]
     provenance: Mapping[str, Any]
     manifest: Mapping[str, Any]
+    stamps: Mapping[str, Stamp] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(cls, path_or_name: str | Path, *, verify: bool = True) -> Bundle:
@@ -70,24 +82,44 @@ class Bundle:
         :raises BundleError: the bundle is missing, damaged, of another format, or a file's hash differs.
         """
         folder = _locate(path_or_name)
-        manifest = _read_manifest(folder / MANIFEST)
-        files = _checked_files(folder, manifest["files"])
-        if verify:
-            for name, digest in files.items():
-                _verify(folder / name, digest)
         where = folder / MANIFEST
-        preset = _preset(manifest["preset"], where)
+        manifest = read_manifest(where)
+        files = _checked_files(folder, manifest["files"])
+        preset = read_preset(manifest["preset"], where)
+        graphs = _graphs(folder, manifest["graphs"], files)
+        stamps = {name: _verify(_inside(folder, name), digest) for name, digest in files.items()} if verify else {}
         return cls(
             path=folder,
             preset=preset,
-            alphabet=_alphabet(manifest["alphabet"], preset, where),
-            graphs=MappingProxyType(_graphs(folder, manifest["graphs"], files)),
+            alphabet=read_alphabet(manifest["alphabet"], preset, where),
+            graphs=MappingProxyType(graphs),
             recognizer=manifest["recognizer"],
             precision=str(manifest.get("precision", "fp32")),
             files=MappingProxyType(files),
             provenance=MappingProxyType(dict(manifest.get("provenance") or {})),
             manifest=MappingProxyType(manifest),
+            stamps=MappingProxyType(stamps),
         )
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """A block that reads files of the bundle: they are, before and after it, those that were hashed.
+
+        :raises BundleError: one was written or replaced since, by an upgrade for instance.
+        """
+        self._require_stamps()
+        yield
+        self._require_stamps()
+
+    def _require_stamps(self) -> None:
+        for name, stamp in self.stamps.items():
+            path = self.path / name
+            try:
+                found = _stamp(path.stat())
+            except OSError as error:
+                raise BundleError(f"{path}: was there when the bundle was opened ({error.strerror})") from error
+            if found != stamp:
+                raise BundleError(f"{path}: has changed since the bundle was opened: open it again")
 
     @property
     def samples_text(self) -> bool:
@@ -119,35 +151,18 @@ def shipped() -> tuple[str, ...]:
 def _locate(path_or_name: str | Path) -> Path:
     """The folder of a bundle: a path that exists wins over a shipped name."""
     path = Path(path_or_name)
-    if (path / MANIFEST).is_file():
-        return path.resolve()
+    try:
+        if (path / MANIFEST).is_file():
+            return path.resolve()
+        is_folder = path.is_dir()
+    except OSError as error:  # a name too long, a folder that may not be searched
+        raise BundleError(f"{path}: cannot be searched for {MANIFEST} ({error.strerror})") from error
     if str(path_or_name) in shipped():
-        return SHIPPED / str(path_or_name)
+        return (SHIPPED / str(path_or_name)).resolve()
     names = ", ".join(shipped()) or "none"
-    if path.is_dir():
+    if is_folder:
         raise BundleError(f"{path}: no {MANIFEST} in this folder, so it is not a bundle")
     raise BundleError(f"no bundle {str(path_or_name)!r}: give a bundle's folder or a shipped name (shipped: {names})")
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BundleError(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(manifest, dict):
-        raise BundleError(f"{path}: holds no JSON object")
-    version = manifest.get("format")
-    if version != FORMAT:
-        raise BundleError(
-            f"{path}: format {version!r} is not known to this version, which reads format {FORMAT}: build the bundle "
-            "anew with python -m export.build, or take the version that wrote it"
-        )
-    missing = [key for key in _REQUIRED if key not in manifest]
-    if missing:
-        raise BundleError(f"{path}: lacks {', '.join(missing)}")
-    if manifest["recognizer"] not in RECOGNIZERS:
-        raise BundleError(f"{path}: recognizer {manifest['recognizer']!r} is not one of rapidocr, transocr, null")
-    return manifest
 
 
 def _checked_files(folder: Path, files: Any) -> dict[str, str]:
@@ -156,34 +171,51 @@ def _checked_files(folder: Path, files: Any) -> dict[str, str]:
         raise BundleError(f"{folder / MANIFEST}: files must be an object of names and SHA-256 sums")
     for name, digest in files.items():
         _inside(folder, name)
-        if not isinstance(digest, str) or len(digest) != 64:
+        if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
             raise BundleError(f"{folder / MANIFEST}: {name} has no SHA-256 sum of 64 hexadecimal digits")
     return dict(files)
 
 
 def _inside(folder: Path, name: Any) -> Path:
-    """``folder / name``; refuses names that lead out of the folder."""
-    if not isinstance(name, str) or not name or "\\" in name or "\0" in name or ":" in name:
-        raise BundleError(f"{folder / MANIFEST}: {name!r} is no file name")
+    """``folder / name``; refuses names, and symbolic links, that lead out of the folder."""
+    where = folder / MANIFEST
+    if not isinstance(name, str) or not name.isprintable() or not name or set(name) & set("\\:"):
+        raise BundleError(f"{where}: {str(name)[:80]!r} is no file name")
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts:
-        raise BundleError(f"{folder / MANIFEST}: file name {name!r} leads out of the bundle")
-    return folder.joinpath(*pure.parts)
-
-
-def file_sha256(path: Path) -> str:
-    """The hash of a bundle's file. Raises BundleError where it cannot be read."""
+        raise BundleError(f"{where}: file name {name!r} leads out of the bundle")
+    path = folder.joinpath(*pure.parts)
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        real = path.resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that lead in a circle, until Python 3.13
+        raise BundleError(f"{path}: named by the bundle but cannot be read ({error})") from error
+    if not real.is_relative_to(folder):
+        raise BundleError(f"{path}: is a symbolic link that leads out of the bundle: put the file itself there")
+    return path
+
+
+def _stamp(status: stat_result) -> Stamp:
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _hashed(path: Path) -> tuple[str, Stamp]:
+    try:
+        with open_regular(path) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest(), _stamp(fstat(stream.fileno()))
     except OSError as error:
         raise BundleError(f"{path}: named by the bundle but cannot be read ({error.strerror})") from error
 
 
-def _verify(path: Path, digest: str) -> None:
-    found = file_sha256(path)
+def file_sha256(path: Path) -> str:
+    """The hash of a bundle's file. Raises BundleError where it cannot be read."""
+    return _hashed(path)[0]
+
+
+def _verify(path: Path, digest: str) -> Stamp:
+    found, stamp = _hashed(path)
     if found != digest.lower():
         raise BundleError(f"{path}: SHA-256 is {found[:12]}..., the bundle says {digest[:12]}...: damaged or changed")
+    return stamp
 
 
 def _graphs(folder: Path, graphs: Any, files: Mapping[str, str]) -> dict[str, GraphSpec]:
@@ -194,14 +226,11 @@ def _graphs(folder: Path, graphs: Any, files: Mapping[str, str]) -> dict[str, Gr
     if missing:
         raise BundleError(f"{where}: lacks the graphs {', '.join(missing)}")
     found = {}
-    for name, entry in graphs.items():
+    for name, described in graphs.items():
         try:
-            inputs, outputs = (
-                tuple(TensorSpec(str(t["name"]), tuple(t["shape"]), str(t["dtype"])) for t in entry[side])
-                for side in ("inputs", "outputs")
-            )
-            file, half = entry["file"], entry.get("half")
-        except (KeyError, TypeError) as error:
+            inputs, outputs = (tuple(_tensor(entry) for entry in described[side]) for side in ("inputs", "outputs"))
+            file, half = described["file"], described.get("half")
+        except (KeyError, TypeError, AttributeError) as error:
             raise BundleError(f"{where}: graph {name} lacks its file, inputs or outputs ({error})") from error
         paths = []
         for used in (file,) if half is None else (file, half):
@@ -212,38 +241,11 @@ def _graphs(folder: Path, graphs: Any, files: Mapping[str, str]) -> dict[str, Gr
     return found
 
 
-def _alphabet(data: Any, preset: Preset, where: Path) -> Alphabet:
-    try:
-        alphabet = Alphabet.from_json(json.dumps(data))
-    except InputError as error:
-        raise BundleError(f"{where}: the alphabet cannot be read ({error})") from error
-    if len(alphabet.symbols) != preset.padding:
-        raise BundleError(
-            f"{where}: the alphabet has {len(alphabet.symbols)} symbols, preset {preset.name} needs {preset.padding}"
-        )
-    return alphabet
-
-
-def _preset(data: Any, where: Path) -> Preset:
-    try:
-        return _build(Preset, data)
-    except (TypeError, ValueError, InputError) as error:
-        raise BundleError(f"{where}: the preset cannot be read ({error})") from error
-
-
-def _build(kind: Any, data: Any) -> Any:
-    """An instance of the annotation ``kind`` from JSON data: nested dataclasses, tuples, optionals and plain values."""
-    if isinstance(kind, type) and is_dataclass(kind):
-        hints = get_type_hints(kind)
-        unknown = set(data) - {field.name for field in fields(kind)}
-        if unknown:
-            raise ValueError(f"{kind.__name__} has no {', '.join(sorted(unknown))}")
-        return kind(**{name: _build(hints[name], value) for name, value in data.items()})
-    if get_origin(kind) in (Union, UnionType):
-        inner = [option for option in get_args(kind) if option is not type(None)]
-        return None if data is None else _build(inner[0], data)
-    if get_origin(kind) is tuple:
-        return tuple(data)
-    if isinstance(kind, type) and not isinstance(data, kind) and not (kind is float and isinstance(data, int)):
-        raise TypeError(f"{data!r} is no {kind.__name__}")
-    return data
+def _tensor(entry: Any) -> TensorSpec:
+    """An input or output as the manifest tells of it. Raises KeyError or TypeError where it does not."""
+    name, shape, dtype = entry["name"], entry["shape"], entry["dtype"]
+    if not isinstance(name, str) or not isinstance(dtype, str) or not isinstance(shape, list):
+        raise TypeError(f"{str(entry)[:80]} is no name, shape and dtype")
+    if not all(isinstance(side, int | str) for side in shape):
+        raise TypeError(f"{str(shape)[:80]} is no shape")
+    return TensorSpec(name, tuple(shape), dtype)

@@ -9,7 +9,7 @@ from typing import Literal
 
 logger = logging.getLogger(__name__)
 
-EventKind = Literal["start", "read", "restore", "guard", "call", "refused", "failed"]
+EventKind = Literal["start", "read", "restore", "guard", "call", "refused", "cancelled", "failed"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Event:
     - "restore": the network restored ``pieces`` of ``lines`` in one batch on ``executor``.
     - "guard": the guard judged ``lines`` and let ``applied`` through.
     - "call": the call is done: of ``lines``, ``applied`` were restored, in ``pieces``; ``causes`` counts the others by
-      `Result.cause`. "failed": it raised.
+      `Result.cause`. "failed": it raised; "cancelled": it was told to end.
 
     ``running`` and ``waiting`` are the calls of the restorer at that time.
     """

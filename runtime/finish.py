@@ -63,9 +63,14 @@ class Restored:
         return all(bool(np.isfinite(part).all()) for part in self.parts.values())
 
     def picture(self, options: Options) -> NDArray[np.uint8]:
-        """The restored line, upright, at the scale that `runtime.orientation.Laid.back` wants."""
+        """The restored line, upright, at the scale that `runtime.orientation.Laid.back` wants, as strong as asked."""
+        scale = self.line.laid.restored_scale or options.scale
+        restored = self._restored(scale, options)
+        strength = 1.0 if options.strength is None else options.strength
+        return restored if strength == 1 else blend(enlarged(self.line.laid.image, scale), restored, strength)
+
+    def _restored(self, scale: float, options: Options) -> NDArray[np.uint8]:
         line, pieces = self.line, self.line.pieces
-        scale = line.laid.restored_scale or options.scale
         if len(pieces) == 1:
             return unfit_line(self.parts[0], pieces[0].fitted, scale)
         shown = [unfit_window(self.parts[piece.number], piece.fitted) for piece in pieces]
@@ -80,6 +85,15 @@ class Restored:
         as_is = line.laid.image is line.image
         restored = result.image if as_is else self.picture(options)
         return Candidate(line.place, line.laid.image, restored, line.reading, line.reader, result.text)
+
+
+def blend(input_: NDArray[np.uint8], restored: NDArray[np.uint8], strength: float) -> NDArray[np.uint8]:
+    """``strength`` (0..1) of the restored line and the rest of the enlarged input, both (h, w, 3).
+
+    What the network paints wrong is paler in it, and what the input shows remains: see `Preset.default_strength`.
+    """
+    mixed = (1 - strength) * input_.astype(np.float32) + strength * restored.astype(np.float32)
+    return np.rint(mixed).astype(np.uint8)
 
 
 def finish(done: Restored, tools: Tools, options: Options) -> Result:
@@ -102,6 +116,7 @@ def finish(done: Restored, tools: Tools, options: Options) -> Result:
         executor=executor,
         tokens=tuple(token for number in sorted(done.tokens) for token in done.tokens[number]),
         steps=options.steps or tools.preset.schedule.steps,
+        strength=1.0 if options.strength is None else options.strength,
         pieces=_pieces(line, texts),
         **_told(line, options, "".join(texts) if options.text_sampler == "categorical" else None),
     )

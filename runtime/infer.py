@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -19,17 +20,24 @@ from runtime.bundle import shipped
 from runtime.executors import EXECUTORS
 from runtime.guard import Guard, GuardOptions
 from runtime.options import Gate, Options, Split
+from runtime.pages import command as pages
+from runtime.plain import plain
 from runtime.restorer import Restorer
 from runtime.result import Result, enlarged
 from textsr.config import SCALE
 from textsr.errors import InputError, TextSRError
 from textsr.images import load_image, save_png
-from textsr.inputs import Item, check_outputs, collect, read_texts, write_report
+from textsr.inputs import Item, check_outputs, check_report, collect, write_report
 from textsr.linetext import LineText
+from textsr.sidecars import read_texts
 
 logger = logging.getLogger(__name__)
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+BATCH_PIXELS = 1 << 22
+"""A batch is restored at so many pixels, though it has fewer pictures than asked for: results take 16 times as many."""
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What would move a terminal's cursor or turn its text round: a file may be called by it."""
 MANUAL = """\
 Restores pictures of text lines: each comes back four times as large, with its characters made readable again.
 Every picture should show one line of text, cut out from its page or photo.
@@ -37,7 +45,8 @@ Every picture should show one line of text, cut out from its page or photo.
 what is read
   INPUT       A file, a folder (searched with its subfolders) or a glob such as 'scans/*.jpg'. PNG, JPEG, WebP, BMP
               and TIFF. Transparency is put on white, 16-bit, grey and palette pictures are converted, and pictures
-              are turned as their EXIF data says. Inputs are never changed.
+              are turned as their EXIF data says. Of several pictures or pages in one file the first is taken, and
+              that is said. Inputs are never changed.
 
 what is written
   OUT/<path below the given folder, without suffix>.png, so for a single file OUT/<its name>.png. Two inputs that
@@ -66,10 +75,17 @@ guard
   --never-change-text keeps the input wherever the recogniser reads another text after than before. Without a
   recogniser nothing is applied. --no-guard applies what comes out, whatever it says.
 
+pages
+  With --page pictures are whole pages or photos: their lines are found (extra [ocr]), restored, and put back in their
+  places and colours; all else is enlarged. Beside OUT/<name>.png: --pdf writes <name>.pdf, which can be searched (extra
+  [pdf]), --alto <name>.alto.xml, --hocr <name>.hocr. Their text is read in the restored line where that is shown, else
+  in the input. The report has the page's lines under "lines". See docs/pages.md.
+
 report
   One JSON object a line for each input: input, output, text, confidence, confidences, centres, applied, reason, cause,
-  executor, reader, timings (seconds), seed, steps, pieces, turned, stacked, evidence. "applied" is false where the
-  picture was not restored; "reason" says why, "cause" in a word.
+  executor, reader, timings (seconds), seed, steps, strength, pieces, turned, stacked, evidence. "applied" is false
+  where the picture was not restored; "reason" says why, "cause" in a word. After an interruption or a failure it holds
+  what was done until then.
 
 exit status
   0 all restored, or left alone for a reason given above; 1 some could not be read or restored (each is named on
@@ -78,6 +94,7 @@ exit status
 examples
   textsr photos -o restored
   textsr line.png -o restored --text "Grand Hotel" --compare
+  textsr --page photo.jpg -o restored --compare --pdf
   textsr 'scans/**/*.tif' -o restored --text texts.tsv --report restored/report.jsonl
 """
 
@@ -98,6 +115,8 @@ def parser() -> argparse.ArgumentParser:
     add("--precision", default="auto", help="auto, fp32 or fp16 (default: auto, fp16 on CUDA where it can be had)")
     add("--seed", type=int, default=0, help="seed of the noise: same seed, same result (default: 0)")
     add("--steps", type=int, help="diffusion steps, 1 to 18; fewer are faster (default: the bundle's, 1 for compact)")
+    add("--strength", type=float, metavar="SHARE",
+        help="share of the restored line, up to 1; the rest is the enlarged input (default: the bundle's)")  # fmt: skip
     add("--batch-size", type=int, default=8, help="lines restored at once (default: 8)")
     add("--text", help="what the line says, or a sidecar .tsv with the texts of many pictures")
     add(
@@ -106,7 +125,9 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _add_shapes(made)
     _add_guard(made)
-    add("--compare", action="store_true", help="also write OUT/<name>.compare.png: before above, after below")
+    pages.add_options(made)
+    add("--compare", action="store_true",
+        help="also write OUT/<name>.compare.png: before above, after below, of a high page side by side")  # fmt: skip
     add("--report", type=Path, metavar="FILE.jsonl", help="write what was done, one JSON object a line")
     add("--overwrite", action="store_true", help="replace existing results")
     return made
@@ -147,7 +168,9 @@ def _add_guard(made: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit status: 0 done, 1 something failed, 2 wrong usage."""
     options = parser().parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="textsr: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OnOneLine("textsr: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     try:
         return _run(options)
     except TextSRError as error:
@@ -155,6 +178,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return MISUSED if isinstance(error, InputError) else FAILED
     except OSError as error:
         _say(str(error))
+        return FAILED
+    except MemoryError:
+        _say("the memory is full: use a smaller --batch-size; what was finished is kept")
         return FAILED
     except KeyboardInterrupt:
         _say("interrupted; what was finished is kept")
@@ -164,9 +190,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     _check(options)
     found = collect(options.inputs, options.out)
-    check_outputs(found.items, options.out, compare=options.compare, overwrite=options.overwrite)
+    also = pages.suffixes(options)
+    check_outputs(found.items, options.out, compare=options.compare, overwrite=options.overwrite, also=also)
+    if options.report is not None:
+        sidecar = Path(options.text) if (options.text or "").lower().endswith(".tsv") else None
+        check_report(
+            options.report, found.items, options.out, compare=options.compare, overwrite=options.overwrite,
+            sidecar=sidecar,
+        )  # fmt: skip
     texts = read_texts(options.text, found.items)
-    records = [_failure(name, reason) for name, reason in found.failures]
+    failure = pages.failure if options.page else _failure
+    records = [failure(name, reason) for name, reason in found.failures]
     for name, reason in found.failures:
         _say(f"{name}: {reason}")
     if found.items:
@@ -175,11 +209,20 @@ def _run(options: argparse.Namespace) -> int:
             guard=_guard(options),
         )  # fmt: skip
         restorer.check(_options(options))
-        records += _restore_all(restorer, found.items, texts, options)
+        done: dict[int, dict[str, Any]] = {}
+        try:
+            if options.page:
+                _restore_pages(restorer, found.items, options, done)
+            else:
+                _restore_all(restorer, found.items, texts, options, done)
+        except BaseException:
+            _report(records + _in_order(done), options.report)
+            raise
+        records += _in_order(done)
     reported = _report(records, options.report)
-    done = sum(record["applied"] for record in records)
-    failed = sum(record["cause"] in ("input", "not_finite") for record in records)
-    _say(f"{done} of {len(records)} restored in {options.out}")
+    applied = sum(record["applied"] for record in records)
+    failed = sum(record["cause"] in ("input", "not_finite", pages.FAILED) for record in records)
+    _say(f"{applied} of {len(records)} restored in {options.out}")
     return 0 if reported and not failed else FAILED
 
 
@@ -188,7 +231,7 @@ def _options(given: argparse.Namespace) -> Options:
     split = Split(not given.no_split, given.max_aspect, overlap=given.overlap, vertical=given.vertical)
     gate = Gate(not given.no_gate, given.min_height, given.max_detail, given.max_confidence)
     return Options(
-        given.seed, given.steps, given.text_sampler, given.batch_size, split=split, gate=gate,
+        given.seed, given.steps, given.text_sampler, given.batch_size, strength=given.strength, split=split, gate=gate,
         deadline_ms=given.deadline_ms,
     )  # fmt: skip
 
@@ -211,49 +254,70 @@ def _report(records: Sequence[dict[str, Any]], path: Path | None) -> bool:
 
 
 def _check(options: argparse.Namespace) -> None:
+    pages.check(options)
     if options.never_change_text and not options.guard:
         raise InputError("--never-change-text is the guard's work: leave out --no-guard")
     if options.out.exists() and not options.out.is_dir():
         raise InputError(f"{options.out} is a file: -o needs a folder")
-    if options.report is not None and options.report.exists() and not options.overwrite:
-        raise InputError(f"{options.report} exists already: use --overwrite or another name")
+
+
+def _in_order(done: Mapping[int, dict[str, Any]]) -> list[dict[str, Any]]:
+    return [done[place] for place in sorted(done)]
 
 
 def _restore_all(
-    restorer: Restorer, items: Sequence[Item], texts: Sequence[LineText | None], options: argparse.Namespace
-) -> list[dict[str, Any]]:
-    """Loads, restores and writes batch by batch, so that memory holds one batch; one record an item, in order."""
-    records: list[dict[str, Any]] = []
+    restorer: Restorer,
+    items: Sequence[Item],
+    texts: Sequence[LineText | None],
+    options: argparse.Namespace,
+    done: dict[int, dict[str, Any]],
+) -> None:
+    """Loads, restores and writes batch by batch, so that memory holds one batch; ``done`` gets each item's record."""
+    loaded: dict[int, NDArray[np.uint8]] = {}
     with _progress(len(items)) as bar:
-        for start in range(0, len(items), options.batch_size):
-            batch = items[start : start + options.batch_size]
-            records += _restore_batch(restorer, batch, texts[start : start + options.batch_size], options)
-            bar.update(len(batch))
-    return records
+        for place, item in enumerate(items):
+            try:
+                loaded[place] = load_image(item.path)
+            except InputError as error:
+                done[place] = _failed(item, str(error))
+            pixels = sum(image.shape[0] * image.shape[1] for image in loaded.values())
+            full = len(loaded) >= options.batch_size or pixels >= BATCH_PIXELS
+            if loaded and (full or place == len(items) - 1):
+                _restore_batch(restorer, loaded, items, texts, options, done)
+                loaded.clear()
+            bar.update(len(done) - bar.n)
+
+
+def _restore_pages(
+    restorer: Restorer, items: Sequence[Item], options: argparse.Namespace, done: dict[int, dict[str, Any]]
+) -> None:
+    """Restores page by page; ``done`` gets each page's record."""
+    work = pages.PageWork(restorer, options, _options(options), _say)
+    with _progress(len(items), "page") as bar:
+        for place, item in enumerate(items):
+            done[place] = work(item)
+            bar.update()
 
 
 def _restore_batch(
-    restorer: Restorer, batch: Sequence[Item], texts: Sequence[LineText | None], options: argparse.Namespace
-) -> list[dict[str, Any]]:
-    records: list[dict[str, Any]] = [{} for _ in batch]
-    loaded: dict[int, NDArray[np.uint8]] = {}
-    for place, item in enumerate(batch):
-        try:
-            loaded[place] = load_image(item.path)
-        except InputError as error:
-            records[place] = _failed(item, str(error))
+    restorer: Restorer,
+    loaded: Mapping[int, NDArray[np.uint8]],
+    items: Sequence[Item],
+    texts: Sequence[LineText | None],
+    options: argparse.Namespace,
+    done: dict[int, dict[str, Any]],
+) -> None:
     how = _options(options)
     results = restorer(
         list(loaded.values()), [texts[place] for place in loaded], seed=how.seed, steps=how.steps,
-        text_sampler=how.text_sampler, batch_size=how.batch_size, split=how.split, gate=how.gate,
+        strength=how.strength, text_sampler=how.text_sampler, batch_size=how.batch_size, split=how.split, gate=how.gate,
         deadline_ms=how.deadline_ms,
     )  # fmt: skip
     for (place, image), result in zip(loaded.items(), results, strict=True):
         try:
-            records[place] = _write(batch[place], image, result, options)
+            done[place] = _write(items[place], image, result, options)
         except InputError as error:
-            records[place] = _failed(batch[place], str(error))
-    return records
+            done[place] = _failed(items[place], str(error))
 
 
 def _write(item: Item, image: NDArray[np.uint8], result: Result, options: argparse.Namespace) -> dict[str, Any]:
@@ -270,9 +334,10 @@ def _write(item: Item, image: NDArray[np.uint8], result: Result, options: argpar
         "confidences": [round(value, 4) for value in result.confidences], "applied": result.applied,
         "reason": result.reason, "executor": result.executor, "reader": result.reader,
         "timings": {name: round(value, 4) for name, value in result.timings.items()}, "seed": result.seed,
-        "steps": result.steps, "cause": result.cause, "centres": [round(value, 4) for value in result.centres],
+        "steps": result.steps, "strength": result.strength, "cause": result.cause,
+        "centres": [round(value, 4) for value in result.centres],
         "pieces": [asdict(piece) for piece in result.pieces], "turned": result.turned, "stacked": result.stacked,
-        "evidence": dict(result.evidence),
+        "evidence": plain(result.evidence),
     }  # fmt: skip
 
 
@@ -285,20 +350,31 @@ def _failure(name: str, reason: str) -> dict[str, Any]:
     """The report's record of an input that gave nothing."""
     return {
         "input": name, "output": None, "text": "", "confidence": 0.0, "confidences": [], "applied": False,
-        "reason": reason, "executor": "", "reader": "", "timings": {}, "seed": None, "steps": None, "cause": "input",
+        "reason": reason, "executor": "", "reader": "", "timings": {}, "seed": None, "steps": None, "strength": None,
+        "cause": "input",
         "centres": [], "pieces": [], "turned": 0, "stacked": False, "evidence": {},
     }  # fmt: skip
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[tqdm]:
-    with tqdm(total=total, unit="line", desc="restoring", file=sys.stderr, disable=None) as bar:
+def _progress(total: int, unit: str = "line") -> Iterator[tqdm]:
+    with tqdm(total=total, unit=unit, desc="restoring", file=sys.stderr, disable=None) as bar:
         yield bar
 
 
 def _say(message: str) -> None:
     """A line on standard error that does not break the progress bar."""
-    tqdm.write(f"textsr: {message}", file=sys.stderr)
+    tqdm.write(f"textsr: {_one_line(message)}", file=sys.stderr)
+
+
+def _one_line(message: str) -> str:
+    """``message`` with what would end or disturb its line spelt out: it may hold any file's name."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], message)
+
+
+class _OnOneLine(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return _one_line(super().formatMessage(record))
 
 
 if __name__ == "__main__":

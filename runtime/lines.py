@@ -82,7 +82,11 @@ def take(place: int, image: object, text: str | LineText | None) -> Line:
     if not isinstance(image, np.ndarray):
         raise InputError(f"images[{place}] must be an RGB array (h, w, 3) of type uint8, not {type(image).__name__}")
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or min(image.shape) < 1:
-        raise InputError(f"a line is an RGB image (h, w, 3) of type uint8, not {image.shape} of {image.dtype}")
+        raise InputError(
+            f"a line is an RGB image (h, w, 3) of type uint8, at least one pixel, not {image.shape} of {image.dtype}: "
+            "convert it first"
+        )
+    image = np.asarray(image)  # of a masked array or another kind the pixels alone
     given = line_text(text, place)
     if given is not None:
         given.reading(image)  # says now what is wrong with it

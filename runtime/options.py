@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import isfinite
+from numbers import Integral, Real
 from typing import Any, Literal
 
 from textsr.config import SCALE, Preset
@@ -11,6 +12,8 @@ from textsr.errors import InputError
 from textsr.schedule import ResidualShiftSchedule
 
 LARGEST_SCALE = 16.0
+LONGEST_MS = 86_400_000.0
+"""A day: the longest deadline; None is none at all."""
 
 Vertical = Literal["auto", "turn", "stack", "off"]
 
@@ -39,6 +42,8 @@ class Split:
     def check(self, preset: Preset) -> None:
         """Raises InputError when a value is out of range for the preset."""
         widest = preset.width / preset.height
+        _require("split", Real, optional=False, max_aspect=self.max_aspect, overlap=self.overlap, blend=self.blend)
+        _require("split", Integral, max_chars=self.max_chars)
         if not 2 <= self.max_aspect <= widest:
             raise InputError(f"split: max_aspect must be from 2 to {widest:g}, not {self.max_aspect}")
         if self.max_chars is not None and not 4 <= self.max_chars <= preset.max_chars:
@@ -69,6 +74,8 @@ class Gate:
 
     def check(self) -> None:
         """Raises InputError when a value is out of range."""
+        _require("gate", Real, optional=False, min_height=self.min_height)
+        _require("gate", Real, max_detail=self.max_detail, max_confidence=self.max_confidence)
         if not self.min_height >= 0 or not isfinite(self.min_height):
             raise InputError(f"gate: min_height must be at least 0, not {self.min_height}")
         if self.max_detail is not None and not self.max_detail > 0:
@@ -96,12 +103,19 @@ class Options:
     gate: Gate = field(default_factory=Gate)
     deadline_ms: float | None = None
     guarded: bool = True
+    strength: float | None = None
 
     def check(self, preset: Preset, *, samples_text: bool) -> None:
         """Whether a preset, and a bundle that has the graphs for it (``samples_text``), can do it.
 
         :raises InputError: an option is out of range, or the bundle cannot sample text.
         """
+        _require("call", Integral, steps=self.steps)
+        _require("call", Integral, optional=False, batch_size=self.batch_size)
+        _require("call", Real, deadline_ms=self.deadline_ms, strength=self.strength)
+        _require("call", Real, optional=False, scale=self.scale)
+        if not isinstance(self.split, Split) or not isinstance(self.gate, Gate):
+            raise InputError(f"split and gate must be a Split and a Gate, not {self.split!r} and {self.gate!r}")
         schedule = ResidualShiftSchedule.from_config(preset.schedule)
         schedule.kept(len(schedule) if self.steps is None else self.steps)
         if self.text_sampler not in ("fixed", "categorical"):
@@ -112,9 +126,19 @@ class Options:
             raise InputError(f"batch size must be at least 1, not {self.batch_size}")
         if not 0 < self.scale <= LARGEST_SCALE:
             raise InputError(f"scale must be above 0 and at most {LARGEST_SCALE:g}, not {self.scale}")
+        if self.strength is not None and not 0 < self.strength <= 1:
+            raise InputError(f"strength must be above 0 and at most 1, not {self.strength}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise InputError(f"seed must be a whole number, not {self.seed!r}")
-        if self.deadline_ms is not None and not self.deadline_ms > 0:
-            raise InputError(f"deadline_ms must be above 0, not {self.deadline_ms}")
+        if self.deadline_ms is not None and not 0 < self.deadline_ms <= LONGEST_MS:
+            raise InputError(f"deadline_ms must be above 0 and at most {LONGEST_MS:g}, not {self.deadline_ms}")
         self.split.check(preset)
         self.gate.check()
+
+
+def _require(whose: str, kind: type, *, optional: bool = True, **values: object) -> None:
+    """Raises InputError that names a value that is no number of ``kind``; None may stand for none."""
+    for name, value in values.items():
+        if (value is None and optional) or (isinstance(value, kind) and not isinstance(value, bool)):
+            continue
+        raise InputError(f"{whose}: {name} must be a {'whole ' if kind is Integral else ''}number, not {value!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from runtime.bundle import Bundle
 from runtime.call import Call
-from runtime.deadline import Deadline
+from runtime.deadline import Cancelled, Deadline
 from runtime.events import Event, EventKind, OnEvent, tell
 from runtime.executors import open_executor
 from runtime.finish import Tools
@@ -150,6 +150,8 @@ class Restorer:
         gate: Gate = GATE,
         deadline_ms: float | None = None,
         guarded: bool = True,
+        strength: float | None = None,
+        cancelled: Callable[[], bool] | None = None,
     ) -> list[Result]:
         """Restores lines; one result an image, in order. The images are never changed.
 
@@ -167,20 +169,23 @@ class Restorer:
         :param deadline_ms: milliseconds from now, waiting for a turn included; what is not done by then is returned
             as it came, enlarged, and says so. Seen between batches and between steps, so a step, the decoding of a
             batch or the reading of one may go beyond it.
+        :param strength: share of the restored line in the result, above 0 and at most 1; the rest is the enlarged
+            input. Less is more faithful and less sharp. None takes the bundle's default, which was measured to read
+            best (`Preset.default_strength`).
         :param guarded: False does without the guard that the restorer was opened with.
+        :param cancelled: asked where the deadline is, in the thread of the call; once it says True the call ends.
         :raises InputError: an option is out of range. A bad image raises nothing: its result says why.
         :raises EngineError: a graph failed; the restorer is closed, or used in a forked process.
         :raises BusyError: as many calls are running and waiting as were allowed.
+        :raises Cancelled: ``cancelled`` said so.
         """
-        if isinstance(images, np.ndarray) and images.ndim != 4:
-            raise InputError("images is one array: give a list of pictures")
-        deadline = Deadline(deadline_ms)
+        _check_lists(images, texts)
+        deadline = Deadline(deadline_ms, cancelled=cancelled)
         steps = self.preset.default_steps if steps is None else steps
-        options = Options(seed, steps, text_sampler, batch_size, scale, split, gate, deadline_ms, guarded)
+        strength = self.preset.default_strength if strength is None else strength
+        options = Options(seed, steps, text_sampler, batch_size, scale, split, gate, deadline_ms, guarded, strength)
         number = self._turns.number()
         self.check(options)
-        if texts is not None and len(texts) != len(images):
-            raise InputError(f"texts has {len(texts)} entries for {len(images)} images: it needs one for each")
         tools = Tools(self.executor, self.preset, self.bundle.alphabet, self.reader, self.guard)
         call = Call(tools, options, deadline, self._tell, number)
         try:
@@ -188,8 +193,7 @@ class Restorer:
                 self._tell(Event("start", number, lines=len(images), seconds=deadline.passed()))
                 results = call.run(images, texts, in_time=in_time)
         except BaseException as error:
-            kind: EventKind = "refused" if isinstance(error, BusyError) else "failed"
-            self._tell(Event(kind, number, lines=len(images), seconds=deadline.passed()))
+            self._tell(Event(_kind(error), number, lines=len(images), seconds=deadline.passed()))
             raise
         applied = sum(result.applied for result in results)
         self._tell(
@@ -202,6 +206,26 @@ class Restorer:
 
     def _tell(self, event: Event) -> None:
         tell(self.on_event, replace(event, running=self._turns.running, waiting=self._turns.waiting))
+
+
+def _check_lists(images: object, texts: object) -> None:
+    """Raises InputError where ``images`` or ``texts`` is no list, or they differ in length."""
+    if isinstance(images, np.ndarray) and images.ndim != 4:
+        raise InputError("images is one array: give a list of pictures")
+    lengths = []
+    for name, given in (("images", images), ("texts", images if texts is None else texts)):
+        is_list = hasattr(given, "__len__") and hasattr(given, "__getitem__")
+        if not is_list or isinstance(given, str | bytes | Mapping):
+            raise InputError(f"{name} must be a list with one entry for each picture, not {type(given).__name__}")
+        lengths.append(len(given))  # type: ignore[arg-type]
+    if lengths[0] != lengths[1]:
+        raise InputError(f"texts has {lengths[1]} entries for {lengths[0]} images: it needs one for each")
+
+
+def _kind(error: BaseException) -> EventKind:
+    if isinstance(error, BusyError):
+        return "refused"
+    return "cancelled" if isinstance(error, Cancelled) else "failed"
 
 
 def open_reader(bundle: Bundle, executor: Executor, threads: int | None = None) -> LineReader | None:

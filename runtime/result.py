@@ -45,7 +45,7 @@ class Result:
     were laid out as a row. ``evidence`` is what a guard found.
 
     ``executor`` and ``reader``: what ran the graphs, as onnxruntime:cpu, and what read the line: PP-OCRv6, "given" for
-    a text of the caller's; empty where none did. ``seed`` and ``steps`` are those of the call.
+    a text of the caller's; empty where none did. ``seed``, ``steps`` and ``strength`` are those of the call.
     """
 
     image: NDArray[np.uint8]
@@ -60,6 +60,7 @@ class Result:
     tokens: tuple[int, ...] = ()
     seed: int = 0
     steps: int = 0
+    strength: float = 0.0
     cause: str = ""
     centres: tuple[float, ...] = ()
     pieces: tuple[ResultPiece, ...] = ()

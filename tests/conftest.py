@@ -25,7 +25,8 @@ def built_by() -> str:
     found = hashlib.sha256()
     for package in ("torch", "onnx", "onnxscript", "onnx_ir", "polygraphy", "numpy"):
         found.update(f"{package} {metadata.version(package)}\n".encode())
-    for path in sorted([*ROOT.glob("textsr/**/*"), *ROOT.glob("export/**/*"), ROOT / "runtime" / "bundle.py"]):
+    reading = [ROOT / "runtime" / name for name in ("bundle.py", "manifest.py")]
+    for path in sorted([*ROOT.glob("textsr/**/*"), *ROOT.glob("export/**/*"), *reading]):
         if path.is_file() and path.suffix != ".pyc":
             found.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
     return found.hexdigest()[:16]

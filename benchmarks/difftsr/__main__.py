@@ -21,9 +21,10 @@ from textsr.alphabet import Alphabet
 from textsr.checkpoint.importing import SOFT_HYPHEN, read_symbols
 from textsr.errors import InputError, TextSRError
 from textsr.images import load_image, save_png
-from textsr.inputs import Item, check_outputs, collect, read_texts
+from textsr.inputs import Item, check_outputs, collect
 from textsr.noise import image_key
 from textsr.recognition import TransOCRReader
+from textsr.sidecars import read_texts
 
 FAILED, MISUSED = 1, 2
 

@@ -128,6 +128,7 @@ class OrtExecutor:
 
         :raises BundleError: fp16 is asked for, and the bundle has no half graphs.
         """
+        self._bundle = bundle
         self._threads = threads
         self._sessions: dict[str, ort.InferenceSession] = {}
         self._opening = threading.Lock()
@@ -184,7 +185,11 @@ class OrtExecutor:
         return self._cuda
 
     def run(self, graph: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Outputs of ``graph`` by name. Raises EngineError on an unknown graph, wrong inputs, or a failing run."""
+        """Outputs of ``graph`` by name.
+
+        :raises EngineError: the graph is not known, cannot be loaded, fails, or is given wrong inputs.
+        :raises BundleError: at a graph's first use, a file of the bundle has changed since it was hashed.
+        """
         self._life.check()
         spec = self._spec(graph)
         missing = {tensor.name for tensor in spec.inputs} ^ inputs.keys()
@@ -224,7 +229,9 @@ class OrtExecutor:
         with self._opening:
             if spec.name not in self._sessions:
                 cuda = self.device.kind == "cuda"
-                self._sessions[spec.name] = self._proven(spec, inputs) if cuda else self._open(spec)
+                with self._bundle.unchanged():
+                    session = self._proven(spec, inputs) if cuda else self._open(spec)
+                self._sessions[spec.name] = session
             return self._sessions[spec.name]
 
     def _open(self, spec: GraphSpec) -> ort.InferenceSession:

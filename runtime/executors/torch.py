@@ -19,7 +19,7 @@ WEIGHTS = "weights.safetensors"
 def open_bundle(bundle: Bundle, device: str, threads: int | None, precision: str = "auto") -> Executor:
     """What `runtime.executors.open_executor` calls. ``auto`` is fp16 on CUDA, where passes are captured, else fp32.
 
-    :raises BundleError: the bundle holds no weights under torch's names.
+    :raises BundleError: the bundle holds no weights under torch's names, or they have changed since it was opened.
     :raises DeviceError: CUDA is asked for and this torch has none, or too few devices.
     """
     check_precision(precision)
@@ -39,7 +39,8 @@ def open_bundle(bundle: Bundle, device: str, threads: int | None, precision: str
         )
     cuda = wanted.kind == "cuda" or (wanted.kind == "auto" and torch.cuda.is_available())
     chosen = ("fp16" if cuda else "fp32") if precision == "auto" else precision
-    model = checkpoint.load_model(bundle.path / WEIGHTS, bundle.preset)
+    with bundle.unchanged():
+        model = checkpoint.load_model(bundle.path / WEIGHTS, bundle.preset)
     kind = f"cuda:{wanted.index}" if cuda else "cpu"
     opened: Executor = executor.TorchExecutor(graphs.graphs(model), kind, precision=chosen, capture=cuda)
     logger.info("%s: networks in %s", opened.name, chosen)

@@ -33,7 +33,7 @@ def decide(evidence: Evidence, options: GuardOptions) -> tuple[str, str]:
         return found
     if evidence.after is None:
         return "", PICTURE_ONLY
-    if evidence.blind is None:
+    if evidence.blind is None or evidence.likeness is None:
         return "blind", "no evidence that is independent of the text it was told"
     return "", ""
 
@@ -70,9 +70,16 @@ def _text(evidence: Evidence, options: GuardOptions) -> str:
 
 
 def _blind(evidence: Evidence, options: GuardOptions) -> str:
-    if evidence.after is None or evidence.blind is None or evidence.doubt <= options.max_doubt:
+    if evidence.after is None or evidence.blind is None:
         return ""
-    return f"the picture alone, restored without text, reads {evidence.blind!r}, not {evidence.after!r}"
+    if evidence.doubt > options.max_doubt:
+        return f"the picture alone, restored without text, reads {evidence.blind!r}, not {evidence.after!r}"
+    if evidence.likeness is not None and not evidence.likeness >= options.min_likeness:
+        return (
+            f"a character of the restored line is not what the picture alone, restored without text, shows: "
+            f"similarity {evidence.likeness:.3f}, at least {options.min_likeness:g} is needed"
+        )
+    return ""
 
 
 def _confidence(evidence: Evidence, options: GuardOptions) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from textsr.reading import LineReading
@@ -16,8 +17,9 @@ class Evidence:
     ``told`` is what the restoration was told the line says. ``before``, ``after`` and ``blind``: what the recogniser
     reads in the input, the restored line, and the line restored from the picture alone; ``second_before`` and
     ``second_after``: what a second recogniser reads. ``sure_before`` and ``sure_after`` are means over the characters,
-    ``weakest_after`` and ``weakest_blind`` the least. ``similarity`` and ``column``: see `runtime.guard.similarity`.
-    ``witnesses`` names what was heard.
+    ``weakest_after`` and ``weakest_blind`` the least. ``similarity`` and ``column``: of the restored line, shrunk
+    again, and the input; ``likeness``: of the restored line and the one restored from the picture alone, at its least
+    similar character, None where there is none; see `runtime.guard.similarity`. ``witnesses`` names what was heard.
     """
 
     told: str
@@ -32,6 +34,7 @@ class Evidence:
     sure_after: float = 0.0
     weakest_after: float = 0.0
     weakest_blind: float = 0.0
+    likeness: float | None = None
     witnesses: tuple[str, ...] = ("picture",)
 
     @property
@@ -39,12 +42,12 @@ class Evidence:
         """What the restored line has to say: what it was told, else what the input says."""
         return self.told or self.before or ""
 
-    @property
+    @cached_property
     def change(self) -> float:
         """Share of characters in which the restored line reads otherwise than expected."""
         return distance(self.expected, self.after or "")
 
-    @property
+    @cached_property
     def doubt(self) -> float:
         """Share of characters in which it reads otherwise than the line restored from the picture alone."""
         return distance(self.blind or "", self.after or "")

@@ -2,8 +2,8 @@
 
 A recogniser that supplied the text a line was restored with would find it there again, painted or true. So two other
 witnesses are heard: the picture (the restored line, shrunk again, has to be the input, character by character) and
-the line restored from the picture alone, with the same noise, read by the same recogniser; and, where the caller has
-one, a second recogniser.
+the line restored from the picture alone, with the same noise, which has to look the same, character by character, and
+to be read the same by the same recogniser; and, where the caller has one, a second recogniser.
 """
 
 from __future__ import annotations
@@ -70,10 +70,17 @@ class Guard:
 
     def _blind(self, candidates: Sequence[Candidate], found: Sequence[Evidence], again: Again) -> list[Evidence]:
         pictures = again(candidates, [None] * len(candidates), steps=self.options.blind_steps)
-        return [
-            replace(evidence, blind=read.text, weakest_blind=weakest(read), witnesses=(*evidence.witnesses, "blind"))
-            for evidence, read in zip(found, again.read(pictures), strict=True)
+        likeness = [
+            similarity(picture, candidate.restored, _centres(candidate)).column
+            for candidate, picture in zip(candidates, pictures, strict=True)
         ]
+        return [
+            replace(
+                evidence, blind=read.text, weakest_blind=weakest(read), likeness=like,
+                witnesses=(*evidence.witnesses, "blind"),
+            )
+            for evidence, read, like in zip(found, again.read(pictures), likeness, strict=True)
+        ]  # fmt: skip
 
     def _verdict(self, evidence: Evidence) -> Verdict:
         rule, reason = decide(evidence, self.options)
@@ -81,9 +88,12 @@ class Guard:
 
 
 def _picture(candidate: Candidate) -> Evidence:
-    centres = candidate.reading.centres if candidate.reading is not None else ()
-    found = similarity(candidate.image, candidate.restored, centres)
+    found = similarity(candidate.image, candidate.restored, _centres(candidate))
     return Evidence(candidate.text, found.whole, found.column)
+
+
+def _centres(candidate: Candidate) -> Sequence[float]:
+    return candidate.reading.centres if candidate.reading is not None else ()
 
 
 def _readings(candidates: Sequence[Candidate], found: Sequence[Evidence], again: Again) -> list[Evidence]:

@@ -8,18 +8,22 @@ from typing import Literal
 from textsr.errors import InputError
 
 WithoutReader = Literal["picture", "refuse"]
+SIMILARITIES = ("min_similarity", "min_column", "min_likeness")
 
 
 @dataclass(frozen=True)
 class GuardOptions:
-    """Thresholds of `runtime.guard.Guard`. The defaults were chosen on 300 lines of the validation split, judged by
-    PP-OCRv3; what they do on the test split, judged by PP-OCRv4, is in ``benchmarks/results/guard.json``
-    (`benchmarks.guard`).
+    """Thresholds of `runtime.guard.Guard`. The defaults of ``min_confidence`` and ``min_likeness`` were chosen together
+    (`benchmarks.guard_rates.choose`) on 648 lines of the validation split that PP-OCRv3, which judges there, reads in
+    high resolution, restored in one step: of 381 lines whose input is read right the guard lets none out wrong (46
+    without it), so less than 1% of other such lines, and 12 of 34 that restoring makes readable. More steps change
+    more, so more is refused. What is measured since is in ``benchmarks/results/guard.json`` (`benchmarks.guard`).
 
     ``min_similarity``: structural similarity, -1..1, that the restored line, shrunk again, has to the input at least;
     ``min_column``: the same of its worst character's columns, so that one changed character is not averaged away.
     ``max_change``: share (0..1) of characters in which the restored line may read otherwise than it was told.
-    ``max_doubt``: the same against the line restored from the picture alone, in ``blind_steps`` steps.
+    ``max_doubt``: the same against the line restored from the picture alone, in ``blind_steps`` steps, and
+    ``min_likeness``: the similarity, -1..1, that its worst character has to that line's picture at least.
     ``min_confidence``: 0..1, of the least sure character of the restored line, and of the one restored without text.
     ``max_drop``: how much less sure (mean of the characters) the restored line may be read than the input.
     ``never_change_text``: the input is kept where the recogniser does not read the very same text before and after.
@@ -32,7 +36,8 @@ class GuardOptions:
     min_column: float = 0.6
     max_change: float = 0.0
     max_doubt: float = 0.0
-    min_confidence: float = 0.98
+    min_likeness: float = 0.985
+    min_confidence: float = 0.9
     max_drop: float = 0.1
     never_change_text: bool = False
     without_reader: WithoutReader = "refuse"
@@ -42,7 +47,7 @@ class GuardOptions:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            least = -1 if field.name in ("min_similarity", "min_column") else 0
+            least = -1 if field.name in SIMILARITIES else 0
             if isinstance(value, float) and not least <= value <= 1:
                 raise InputError(f"guard: {field.name} must be from {least} to 1, not {value}")
         if self.without_reader not in ("picture", "refuse"):

@@ -69,7 +69,8 @@ class Lines:
         By default every crop that the gate lets through is restored, and read once, restored.
 
         :param restorer: what restores; it stays the caller's to close.
-        :param options: of the restorer: gate, deadline_ms (of all crops of one page), steps, split, scale, seed.
+        :param options: of the restorer: gate, deadline_ms (of all crops of one page), steps, strength,
+            split, scale, seed.
         :param below: the product first reads the crops as they came, and only those are restored that it read with
             less confidence (0..1). Costs a second reading of these lines, and spares all others the restoration.
         :param keep: "better" keeps the surer of both readings of a line. Without ``below`` each line is read twice. A
@@ -175,7 +176,7 @@ class Lines:
         how = self.options
         try:
             results = self.restorer(
-                [to_rgb(crop, colour) for crop in crops], seed=how.seed, steps=how.steps,
+                [to_rgb(crop, colour) for crop in crops], seed=how.seed, steps=how.steps, strength=how.strength,
                 text_sampler=how.text_sampler, batch_size=how.batch_size, scale=how.scale, split=how.split,
                 gate=how.gate, deadline_ms=how.deadline_ms, guarded=how.guarded,
             )  # fmt: skip

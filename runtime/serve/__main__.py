@@ -15,6 +15,7 @@ from types import FrameType
 from runtime.bundle import shipped
 from runtime.executors import EXECUTORS
 from runtime.guard import Guard, GuardOptions
+from runtime.pages import Pages, RapidOCRDetector
 from runtime.restorer import Restorer
 from textsr.errors import InputError, TextSRError
 
@@ -37,8 +38,8 @@ def parser() -> argparse.ArgumentParser:
     limits, settings, names = Limits(), Settings(), ", ".join(shipped()) or "none"
     made = argparse.ArgumentParser(
         prog="python -m runtime.serve",
-        description="Restores pictures of text lines over HTTP, with a web page at /. SIGTERM or Ctrl-C finishes what "
-        "was accepted and refuses the rest; a second one ends at once.",
+        description="Restores pictures of text lines and pages over HTTP, with a web page at /. SIGTERM or Ctrl-C "
+        "finishes what was accepted and refuses the rest; a second one ends at once.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = made.add_argument
@@ -55,11 +56,17 @@ def parser() -> argparse.ArgumentParser:
     add("--max-batch", type=int, default=settings.max_batch, help="pictures restored at once, of all requests")
     add("--max-wait-ms", type=float, default=settings.max_wait * 1000, help="how long the first waits for others")
     add("--workers", type=int, default=settings.workers, help="batches under way at once")
+    add("--page-workers", type=int, default=settings.page_workers, help="pages under way beside them")
     add("--max-body", type=int, default=limits.body, help="bytes of a request")
     add("--max-file", type=int, default=limits.item, help="bytes of one picture")
     add("--max-pixels", type=int, default=limits.pixels, help="pixels of one picture")
     add("--max-items", type=int, default=limits.items, help="pictures in one request")
     add("--max-queue", type=int, default=limits.queue, help="pictures that may wait, of all requests")
+    add("--max-page-file", type=int, default=limits.page, help="bytes of a page's picture")
+    add("--max-page-pixels", type=int, default=limits.page_pixels, help="pixels of a page")
+    add("--max-page-answer", type=int, default=limits.page_answer,
+        help="pixels of a restored page; larger pages are enlarged less than four times")  # fmt: skip
+    add("--max-page-queue", type=int, default=limits.pages, help="pages that may wait, of all requests")
     add("--max-connections", type=int, default=256, help="connections at once; more are answered 503")
     add("--upload-seconds", type=float, default=settings.upload_seconds, help="how long a request may take to arrive")
     add("--token-file", type=Path, help=f"file with the bearer token callers must send (or variable {TOKEN_VARIABLE})")
@@ -124,7 +131,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             guard=guard,
         )  # fmt: skip
 
-    app = create_app(open_restorer, settings)
+    def open_pages(restorer: Restorer) -> Pages:
+        return Pages(restorer, RapidOCRDetector(threads=given.threads))
+
+    app = create_app(open_restorer, settings, open_pages)
     config = uvicorn.Config(
         app, host=given.host, port=given.port, access_log=given.access_log, server_header=False, ws="none",
         log_config=None, limit_concurrency=given.max_connections, timeout_keep_alive=15,
@@ -135,11 +145,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _settings(given: argparse.Namespace) -> Settings:
-    limits = Limits(given.max_body, given.max_file, given.max_pixels, given.max_items, given.max_queue)
+    limits = Limits(
+        given.max_body, given.max_file, given.max_pixels, given.max_items, given.max_queue, page=given.max_page_file,
+        page_pixels=given.max_page_pixels, page_answer=given.max_page_answer, pages=given.max_page_queue,
+    )  # fmt: skip
     token = find_token(given.token_file)
     wait = given.max_wait_ms / 1000
     return Settings(
-        given.max_batch, wait, given.workers, token, upload_seconds=given.upload_seconds, limits=limits
+        given.max_batch, wait, given.workers, given.page_workers, token, upload_seconds=given.upload_seconds,
+        limits=limits,
     )  # fmt: skip
 
 

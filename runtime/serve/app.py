@@ -2,51 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import hashlib
-import re
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import cache
-from importlib import resources
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 
-from runtime.serve.accept import choose
+from runtime.pages import Pages
+from runtime.serve import handlers
 from runtime.serve.guarding import Guarding
-from runtime.serve.openapi import RESTORE, components
-from runtime.serve.parse import parse
+from runtime.serve.openapi import PAGE_ROUTE, RESTORE, components
+from runtime.serve.opening import OpenPages, OpenRestorer
 from runtime.serve.problems import Problem
-from runtime.serve.service import OpenRestorer, Service, record
+from runtime.serve.service import Service
 from runtime.serve.settings import Settings
-from runtime.serve.work import Outcome
-
-JSON, PNG = "application/json", "image/png"
-LEFT = 499  # nobody reads it: the caller has left
-
-
-@cache
-def page() -> tuple[str, str]:
-    """The web page and the policy that allows its own script and style, by their digests, and nothing else."""
-    html = resources.files("runtime.serve").joinpath("page.html").read_text(encoding="utf-8")
-    digests = {}
-    for tag in ("script", "style"):
-        found = re.search(f"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
-        inside = found.group(1) if found else ""
-        digests[tag] = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; script-src 'sha256-{digests['script']}'; style-src 'sha256-{digests['style']}'; "
-        "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    return html, policy
+from runtime.serve.web import add_web
 
 
 class App(FastAPI):
@@ -59,13 +33,16 @@ class App(FastAPI):
         return made
 
 
-def create_app(open_restorer: OpenRestorer, settings: Settings | None = None) -> FastAPI:
+def create_app(
+    open_restorer: OpenRestorer, settings: Settings | None = None, open_pages: OpenPages = Pages
+) -> FastAPI:  # fmt: skip
     """The service as an ASGI application; ``app.state.service`` is the `Service`.
 
     :param open_restorer: called once, in a thread, when the application starts; until it is done `/readyz` says 503.
     :param settings: batching, token and limits; None takes the defaults.
+    :param open_pages: called with the restorer; where it raises InputError `/v1/page` says 501.
     """
-    service = Service(open_restorer, settings or Settings())
+    service = Service(open_restorer, settings or Settings(), open_pages)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -75,13 +52,14 @@ def create_app(open_restorer: OpenRestorer, settings: Settings | None = None) ->
 
     app = App(
         title="textsr", version="1", docs_url=None, redoc_url=None, lifespan=lifespan,
-        description="Restores pictures of text lines: each comes back four times as large, made readable again.",
+        description="Restores pictures of text lines, and of pages: they come back larger, made readable again.",
     )  # fmt: skip
     app.state.service = service
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_middleware(Guarding, service=service)
     _add_routes(app, service)
+    add_web(app)
     return app
 
 
@@ -89,7 +67,12 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/restore", **RESTORE)
     async def restore(request: Request) -> Response:
         """Restores pictures of text lines, one or many; a picture that cannot be used has its own error."""
-        return await _restore(request, service)
+        return await handlers.restore(request, service)
+
+    @app.post("/v1/page", **PAGE_ROUTE)
+    async def page(request: Request) -> Response:
+        """Restores the lines of a page or photo where they are."""
+        return await handlers.restore_page(request, service)
 
     @app.get("/healthz", summary="The process answers")
     async def healthz() -> dict[str, str]:
@@ -100,66 +83,15 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         if not service.ready:
             status = "stopping" if service.stopping else "failed" if service.failure else "opening"
             return JSONResponse({"status": status}, 503, {"Retry-After": str(service.settings.retry_after)})
-        assert service.restorer is not None
-        restorer = service.restorer
+        assert service.opened is not None
+        restorer, pages = service.opened.restorer, service.opened.pages is not None
         reader = restorer.reader.name if restorer.reader else None
         told = {"preset": restorer.preset.name, "executor": restorer.executor.name, "reader": reader}
-        return JSONResponse({"status": "ready", **told, "guarded": restorer.guard is not None})
+        return JSONResponse({"status": "ready", **told, "guarded": restorer.guard is not None, "pages": pages})
 
     @app.get("/metrics", summary="Figures for Prometheus", response_model=None)
     async def metrics() -> Response:
         return Response(service.metrics.page(), media_type=CONTENT_TYPE_LATEST)
-
-    @app.get("/", include_in_schema=False, response_model=None)
-    async def front() -> Response:
-        html, policy = page()
-        return HTMLResponse(html, headers={"content-security-policy": policy})
-
-
-async def _restore(request: Request, service: Service) -> Response:
-    begin = time.perf_counter()
-    kind = choose(request.headers.get("accept"), (JSON, PNG))
-    if kind is None:
-        raise Problem(406, "not-acceptable", "Answers are application/json or image/png.")
-    try:
-        async with asyncio.timeout(service.settings.upload_seconds):
-            items, choices = await parse(request, service.settings.limits)
-    except TimeoutError as error:
-        raise Problem(408, "slow", "The request took too long to arrive.", {"Connection": "close"}) from error
-    if kind == PNG and len(items) > 1:
-        raise Problem(406, "not-acceptable", "image/png is for one picture: ask for application/json.")
-
-    async def gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    try:
-        found = await service.restore(items, choices, gone)
-    except asyncio.CancelledError:
-        if await request.is_disconnected():
-            return Response(status_code=LEFT)
-        raise
-    if len(found) == 1 and isinstance(found[0], Problem):
-        raise found[0]
-    if kind == PNG and isinstance(found[0], Outcome):
-        return _picture(found[0])
-    results = [record(item, outcome) for item, outcome in zip(items, found, strict=True)]
-    return JSONResponse({"results": results, "seconds": round(time.perf_counter() - begin, 4)})
-
-
-def _picture(found: Outcome) -> Response:
-    """The picture alone; the headers say the least that one must know of it. The text is percent-encoded UTF-8."""
-    assert found.result is not None
-    result = found.result
-    headers = {
-        "X-Textsr-Applied": "true" if result.applied else "false",
-        "X-Textsr-Cause": result.cause,
-        "X-Textsr-Reason": quote(result.reason, safe=" ,;:()"),
-        "X-Textsr-Text": quote(result.text),
-        "X-Textsr-Confidence": f"{result.confidence:.4f}",
-        "Vary": "Accept",
-    }
-    return Response(found.png, media_type=PNG, headers=headers)
 
 
 async def _problem(_: Request, error: Any) -> Response:

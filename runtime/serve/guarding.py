@@ -12,12 +12,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.serve.problems import Problem, failed
 from runtime.serve.service import Service
+from runtime.serve.web import files
 
 logger = logging.getLogger(__name__)
 
-OPEN = frozenset({"/", "/healthz", "/readyz"})
+OPEN = frozenset({*files(), "/healthz", "/readyz"})
 """Paths that need no token: the page holds no secret and asks for the token itself."""
-ROUTES = frozenset({*OPEN, "/v1/restore", "/metrics", "/openapi.json"})
+ROUTES = frozenset({*OPEN, "/v1/restore", "/v1/page", "/metrics", "/openapi.json"})
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 HEADERS = {
     "x-content-type-options": "nosniff",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from runtime.events import Event
+from runtime.pages import PageResult
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
@@ -15,7 +16,9 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64)
 class Metrics:
     """One service's figures, in a registry of their own."""
 
-    def __init__(self, queue_length: Callable[[], float], ready: Callable[[], float]) -> None:
+    def __init__(
+        self, queue_length: Callable[[], float], page_queue_length: Callable[[], float], ready: Callable[[], float]
+    ) -> None:
         self.registry = made = CollectorRegistry()
         self.requests = Counter("textsr_requests", "Requests answered.", ("route", "method", "status"), registry=made)
         self.request_seconds = Histogram(
@@ -33,6 +36,17 @@ class Metrics:
         self.wait = Histogram(
             "textsr_queue_seconds", "How long the first of a batch waited.", registry=made, buckets=SECONDS
         )
+        self.pages = Counter(
+            "textsr_pages", "Pages done, by cause: applied, or why no line was (PageResult.cause).", ("cause",),
+            registry=made,
+        )  # fmt: skip
+        self.page_seconds = Histogram(
+            "textsr_page_seconds", "Time a page spent in a stage.", ("stage",), registry=made, buckets=SECONDS
+        )
+        self.page_wait = Histogram(
+            "textsr_page_queue_seconds", "How long a page waited.", registry=made, buckets=SECONDS
+        )
+        Gauge("textsr_page_queue_length", "Pages that wait.", registry=made).set_function(page_queue_length)
         Gauge("textsr_queue_length", "Pictures that wait.", registry=made).set_function(queue_length)
         Gauge("textsr_ready", "1 when the service can restore.", registry=made).set_function(ready)
 
@@ -53,9 +67,19 @@ class Metrics:
             self.failures.inc()
 
     def on_batch(self, jobs: int, waited: float) -> None:
-        """Takes what a `Batcher` tells."""
+        """Takes what the `Batcher` of lines tells."""
         self.batch.observe(jobs)
         self.wait.observe(waited)
+
+    def on_page(self, _: int, waited: float) -> None:
+        """Takes what the `Batcher` of pages tells."""
+        self.page_wait.observe(waited)
+
+    def page_done(self, result: PageResult) -> None:
+        """Counts a page; its lines were counted by the restorer's events."""
+        self.pages.labels("applied" if result.applied else result.cause).inc()
+        for stage, seconds in result.timings.items():
+            self.page_seconds.labels(stage).observe(seconds)
 
     def page(self) -> bytes:
         """Everything in Prometheus' text format."""

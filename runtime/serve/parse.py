@@ -6,16 +6,17 @@ import base64
 import binascii
 import json
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message
 
 from runtime.serve.problems import Problem
-from runtime.serve.schema import Choices, Picture, RestoreRequest
+from runtime.serve.schema import Choices, Common, PageChoices, PageRequest, Picture, RestoreRequest
 from runtime.serve.settings import Limits
 from textsr.errors import InputError
 from textsr.images import image_size
@@ -24,6 +25,20 @@ from textsr.linetext import LineText
 FILES = ("file", "files", "image", "images")
 """Names under which a form may have its files."""
 Model = TypeVar("Model", bound=BaseModel)
+Chosen = TypeVar("Chosen", bound=Common)
+
+
+@dataclass(frozen=True)
+class Asking(Generic[Chosen]):
+    """What a route takes: how its JSON looks, its options, and whether the pictures of a form come with texts."""
+
+    request: type[RestoreRequest] | type[PageRequest]
+    choices: type[Chosen]
+    texts: bool
+
+
+LINES = Asking(RestoreRequest, Choices, texts=True)
+PAGE = Asking(PageRequest, PageChoices, texts=False)
 
 
 @dataclass(frozen=True)
@@ -36,18 +51,27 @@ class Item:
     problem: Problem | None = None
 
 
-async def parse(request: Request, limits: Limits) -> tuple[list[Item], Choices]:
-    """The request's pictures and options.
+async def parse(request: Request, asking: Asking[Chosen], limits: Limits) -> tuple[list[Item], Chosen]:
+    """The request's pictures, at least one, and options.
 
     :raises Problem: the request as a whole cannot be served.
     """
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     limited = _limited(request, limits.body)
     if kind == "application/json":
-        return _from_json(await limited.body(), limits)
+        return _from_json(await limited.body(), asking, limits)
     if kind == "multipart/form-data":
-        return await _from_form(limited, limits)
+        _require_utf8(request)
+        return await _from_form(limited, asking, limits)
     raise Problem(415, "media-type", f"Send multipart/form-data or application/json, not {kind[:80] or 'nothing'}.")
+
+
+def _require_utf8(request: Request) -> None:
+    """A form is decoded as its header says, by any codec that Python has: none is taken but UTF-8."""
+    _, options = parse_options_header(request.headers.get("content-type"))
+    charset = options.get(b"charset", b"utf-8").decode("latin-1").lower()
+    if charset not in ("utf-8", "utf8"):
+        raise Problem(415, "media-type", f"Send a form in UTF-8, not {charset[:80]}.")
 
 
 def _limited(request: Request, most: int) -> Request:
@@ -69,15 +93,16 @@ def _limited(request: Request, most: int) -> Request:
     return Request(request.scope, receive)
 
 
-def _from_json(body: bytes, limits: Limits) -> tuple[list[Item], Choices]:
+def _from_json(body: bytes, asking: Asking[Chosen], limits: Limits) -> tuple[list[Item], Chosen]:
     try:
         said = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise Problem(400, "malformed", "The body is no JSON.") from error
-    asked = _checked(RestoreRequest, said)
-    _count(len(asked.images), limits)
-    items = [_from_picture(picture, limits) for picture in asked.images]
-    return items, Choices(**asked.model_dump(exclude={"images"}))
+    asked: RestoreRequest | PageRequest = _checked(asking.request, said)
+    pictures = asked.pictures()
+    _count(len(pictures), limits)
+    items = [_from_picture(picture, limits) for picture in pictures]
+    return items, asking.choices(**asked.model_dump(include=set(asking.choices.model_fields)))
 
 
 def _from_picture(picture: Picture, limits: Limits) -> Item:
@@ -88,7 +113,7 @@ def _from_picture(picture: Picture, limits: Limits) -> Item:
     return _item(picture.name, data, picture.text, picture.confidences, limits)
 
 
-async def _from_form(request: Request, limits: Limits) -> tuple[list[Item], Choices]:
+async def _from_form(request: Request, asking: Asking[Chosen], limits: Limits) -> tuple[list[Item], Chosen]:
     try:
         form = await request.form(max_files=limits.items, max_fields=4 * limits.items + 32, max_part_size=1 << 16)
     except HTTPException as error:
@@ -96,12 +121,12 @@ async def _from_form(request: Request, limits: Limits) -> tuple[list[Item], Choi
             _count(limits.items + 1, limits)
         raise Problem(400, "malformed", f"The form cannot be read: {str(error.detail)[:200]}") from error
     try:
-        return await _from_fields(form, limits)
+        return await _from_fields(form, asking, limits)
     finally:
         await form.close()
 
 
-async def _from_fields(form: FormData, limits: Limits) -> tuple[list[Item], Choices]:
+async def _from_fields(form: FormData, asking: Asking[Chosen], limits: Limits) -> tuple[list[Item], Chosen]:
     pairs = form.multi_items()
     files = [value for name, value in pairs if isinstance(value, UploadFile) and name in FILES]
     unknown = [name for name, value in pairs if isinstance(value, UploadFile) and name not in FILES]
@@ -109,11 +134,15 @@ async def _from_fields(form: FormData, limits: Limits) -> tuple[list[Item], Choi
         raise Problem(422, "unknown-field", f"Files belong in the field file, not in {unknown[0][:80]!r}.")
     if not files:
         raise Problem(422, "no-picture", "The form has no picture: put one or more in the field file.")
-    texts = [str(value) for name, value in pairs if name == "text"]
+    texts = [str(value) for name, value in pairs if name == "text" and asking.texts]
     if texts and len(texts) != len(files):
         raise Problem(422, "texts", f"{len(texts)} texts for {len(files)} pictures: give one for each, or none.")
-    rest = {name: value for name, value in pairs if not isinstance(value, UploadFile) and name != "text"}
-    choices = _checked(Choices, {name: value for name, value in rest.items() if value != ""})
+    rest = {
+        name: value
+        for name, value in pairs
+        if not isinstance(value, UploadFile) and value != "" and not (name == "text" and asking.texts)
+    }
+    choices = _checked(asking.choices, rest)
     items = []
     for place, file in enumerate(files):
         text = texts[place] if texts else None
@@ -133,7 +162,8 @@ def _checked(model: type[Model], said: Any) -> Model:
 
 def _count(items: int, limits: Limits) -> None:
     if items > limits.items:
-        raise Problem(413, "too-many-items", f"A request may have {limits.items} pictures: send them in several.")
+        most = f"{limits.items} pictures" if limits.items > 1 else "one picture"
+        raise Problem(413, "too-many-items", f"A request may have {most}: send them in several.")
 
 
 def _item(name: str | None, data: bytes, text: str | None, confidences: list[float] | None, limits: Limits) -> Item:
@@ -161,8 +191,6 @@ def _wrong(data: bytes, text: str | None, confidences: list[float] | None, limit
         kind = "not-a-picture" if unknown else "damaged"
         return Problem(415 if unknown else 422, kind, f"The file {error}.")
     if height * width > limits.pixels:
-        detail = (
-            f"The picture has {width} x {height} pixels, the limit is {limits.pixels}: cut the text line out first."
-        )
+        detail = f"The picture has {width} x {height} pixels, the limit is {limits.pixels}: cut out what matters."
         return Problem(413, "too-many-pixels", detail)
     return None

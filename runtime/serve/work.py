@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass, replace
-from math import isfinite
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +56,11 @@ def as_png(image: NDArray[np.uint8]) -> bytes:
     return stream.getvalue()
 
 
+def time_left(until: float | None) -> float | None:
+    """Milliseconds, above 0, until a deadline on ``time.monotonic``; None without one."""
+    return None if until is None else max(1e-3, (until - time.monotonic()) * 1000)
+
+
 def run(restorer: Restorer, jobs: Sequence[Job], batch_size: int) -> list[Outcome]:
     """Does jobs of equal options together. One that cannot be decoded fails alone.
 
@@ -72,12 +75,11 @@ def run(restorer: Restorer, jobs: Sequence[Job], batch_size: int) -> list[Outcom
             outcomes[place] = Outcome(error=f"The picture {error}.")
     if not images:
         return outcomes
-    how, until = jobs[0].options, jobs[0].until
-    left = None if until is None else max(1e-3, (until - time.monotonic()) * 1000)
+    how = jobs[0].options
     results = restorer(
         list(images.values()), [jobs[place].text for place in images], seed=how.seed, steps=how.steps,
         text_sampler=how.text_sampler, batch_size=batch_size, scale=how.scale, split=how.split, gate=how.gate,
-        deadline_ms=left, guarded=how.guarded,
+        deadline_ms=time_left(jobs[0].until), guarded=how.guarded, strength=how.strength,
     )  # fmt: skip
     again = {
         place: result.image
@@ -100,20 +102,3 @@ def warm_up(restorer: Restorer) -> None:
     options = Options()
     gate = replace(options.gate, enabled=False)
     restorer([ramp], steps=1, gate=gate, guarded=False)
-
-
-def plain(value: Any) -> Any:
-    """``value`` as JSON can say it: numpy's numbers and dataclasses made plain, numbers that are none as null."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
-    if isinstance(value, np.generic | np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, float):
-        return round(value, 5) if isfinite(value) else None
-    if value is None or isinstance(value, str | int):
-        return value
-    if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, Sequence | set | frozenset):
-        return [plain(entry) for entry in value]
-    return str(value)

@@ -31,6 +31,7 @@ from export.source import Source, open_source
 from export.weights import WEIGHTS, layout, round_weights
 from runtime.bundle import Bundle
 from runtime.executors.onnxruntime import OrtExecutor
+from runtime.manifest import sealed
 from tests.export.helpers import traced_graphs
 from textsr.alphabet import Alphabet
 from textsr.checkpoint import state
@@ -178,7 +179,7 @@ def test_half_files_are_hashed_and_stay_inside(folder: Path, tmp_path: Path) -> 
     manifest = json.loads((copy / "bundle.json").read_text(encoding="utf-8"))
     for name, message in (("../x.onnx", "leads out"), ("new.onnx", "no SHA-256"), (7, "no file name")):
         manifest["graphs"]["unet_step"]["half"] = name
-        (copy / "bundle.json").write_text(json.dumps(manifest), encoding="utf-8")
+        (copy / "bundle.json").write_text(json.dumps(sealed(manifest)), encoding="utf-8")
         with pytest.raises(BundleError, match=message):
             Bundle.open(copy, verify=False)
 

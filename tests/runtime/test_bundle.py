@@ -12,6 +12,7 @@ import pytest
 
 from runtime.bundle import Bundle, shipped
 from runtime.executors import open_executor
+from runtime.manifest import sealed
 from textsr.config import TINY
 from textsr.device import Device
 from textsr.errors import BundleError, DeviceError, EngineError, InputError
@@ -24,10 +25,11 @@ def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
 
 
 def edit(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes the manifest as who builds a bundle would: sealed anew."""
     path = bundle / "bundle.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
     change(manifest)
-    path.write_text(json.dumps(manifest), encoding="utf-8")
+    path.write_text(json.dumps(sealed(manifest)), encoding="utf-8")
 
 
 def test_a_whole_bundle(tiny_bundle: Path) -> None:
@@ -138,7 +140,7 @@ def test_executors(bundle: Path) -> None:
     with pytest.raises(InputError, match="unknown executor"):
         open_executor(opened, "cpu", executor="abacus")
     (bundle / "text_condition.onnx").write_bytes(b"damaged after opening")
-    with pytest.raises(EngineError, match=r"text_condition\.onnx"):
+    with pytest.raises(BundleError, match=r"text_condition\.onnx: has changed since the bundle was opened"):
         open_executor(opened, "cpu", threads=1).run("text_condition", {"tokens": 0, "weights": 0})
 
 

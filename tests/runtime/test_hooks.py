@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from runtime import EngineError, Event, Restorer
-from runtime.deadline import Deadline, DeadlinePassed
+from runtime.deadline import Cancelled, Deadline, DeadlinePassed
 from runtime.judging import Again, Candidate, Verdict
 from tests.runtime.helpers import KnowingReader, StubExecutor, draw_line, stub_bundle
 from tests.runtime.test_shapes import TEXT, long_line
@@ -194,3 +194,13 @@ def test_a_deadline_without_end_never_passes() -> None:
     Deadline().check()
     with pytest.raises(DeadlinePassed):
         Deadline(1, lambda: 9.0, 1.0).check()
+
+
+def test_a_cancelled_call_ends_at_the_next_step(clock: Clock) -> None:
+    told: list[str] = []
+    restorer = slow(clock, on_event=lambda event: told.append(event.kind))
+    with pytest.raises(Cancelled):
+        restorer(lines(6), steps=3, batch_size=2, cancelled=lambda: clock.now >= 4)
+    assert clock.now == 4, "the first batch takes three seconds, the second was at its first step"
+    assert told[-1] == "cancelled"
+    assert all(result.applied for result in restorer(lines(2), steps=1, cancelled=lambda: False))

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from textsr.errors import InputError
-from textsr.inputs import check_outputs, collect, read_texts
+from textsr.inputs import check_outputs, collect
+from textsr.sidecars import read_texts
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from textsr.config import Preset
 from textsr.errors import BundleError
+from textsr.files import require_regular
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ def save_model(
 def read_metadata(path: Path) -> dict[str, str]:
     """The strings stored beside the tensors of a checkpoint. Raises BundleError where the file cannot be read."""
     try:
+        require_regular(path)
         with safe_open(path, "pt") as file:
             return dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
@@ -98,6 +100,7 @@ def load_weights(model: nn.Module, path: Path, *, prefix: str = "") -> None:
         misshapen, and nothing is loaded.
     """
     try:
+        require_regular(path)
         with safe_open(path, "pt") as file:
             names = {k.removeprefix(prefix): k for k in file.keys() if k.startswith(prefix)}  # noqa: SIM118
             shapes = {name: file.get_slice(full).get_shape() for name, full in names.items()}

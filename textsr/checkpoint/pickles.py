@@ -22,6 +22,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from tqdm import tqdm
 
 from textsr.errors import BundleError
+from textsr.files import require_regular
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ def read_published(path: Path) -> Mapping[str, Any]:
     :raises BundleError: the file is not there, damaged, no mapping, or wants to run code; nothing of it has run.
     """
     try:
+        require_regular(path)
         content = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
     except BundleError:
         raise
@@ -92,6 +94,8 @@ def _safetensors(path: Path) -> dict[str, Any]:
 
 def _pickled(path: Path) -> Any:
     is_zip = zipfile.is_zipfile(path)
+    if is_zip:
+        _require_stored(path)
     foreign = get_unsafe_globals_in_checkpoint(path) if is_zip else []
     refused = [name for name in foreign if name.split(".")[0] not in INERT]
     if refused:
@@ -101,6 +105,16 @@ def _pickled(path: Path) -> Any:
     placeholders: list[Any] = [(type(name.rsplit(".", 1)[-1], (Placeholder,), {}), name) for name in foreign]
     with safe_globals(placeholders):
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+
+
+def _require_stored(path: Path) -> None:
+    """`torch.save` compresses nothing: what is larger than its file was made to fill the memory."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise BundleError(f"{path} is refused: its parts are compressed, which torch.save never does; save it anew")
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise BundleError(f"{path} is refused: its parts say that they are larger than the file: it is damaged")
 
 
 def _refusal(path: Path, names: Sequence[str]) -> str:

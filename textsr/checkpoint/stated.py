@@ -11,17 +11,17 @@ from textsr.config import SCHEDULES, Preprocessing, Preset, ablated
 from textsr.errors import BundleError, InputError
 
 SCHEDULE, ALPHABET, SYMBOLS, PREPROCESSING = "schedule", "alphabet", "recognizer_symbols", "transocr_preprocessing"
-WITHOUT, DEFAULT_STEPS = "without", "default_steps"
+WITHOUT, DEFAULT_STEPS, DEFAULT_STRENGTH = "without", "default_steps", "default_strength"
 """Metadata keys: T of `textsr.config.SCHEDULES`; `Alphabet.to_json`; TransOCR's symbols as one string, in the order of
-its classes 1..classes-2; `TransOCRConfig.preprocessing`; `ABLATIONS` of `textsr.config` with commas between; steps of
-a call that names none. Each may be absent."""
+its classes 1..classes-2; `TransOCRConfig.preprocessing`; `ABLATIONS` of `textsr.config` with commas between; steps and
+strength of a call that names none. Each may be absent."""
 
 
 def stated_preset(preset: Preset, metadata: Mapping[str, str]) -> Preset:
-    """``preset`` with the schedule, the recogniser's preprocessing, the parts and the default steps of the checkpoint.
+    """``preset`` with the checkpoint's schedule, recogniser's preprocessing, parts, default steps and strength.
 
-    :raises BundleError: the metadata names a schedule, a preprocessing or a part left out that is not known, or more
-        steps than were trained.
+    :raises BundleError: the metadata names a schedule, a preprocessing or a part left out that is not known, more
+        steps than were trained, or a strength that is no share.
     """
     schedule, preprocessing = metadata.get(SCHEDULE), metadata.get(PREPROCESSING)
     if schedule is not None:
@@ -39,10 +39,22 @@ def stated_preset(preset: Preset, metadata: Mapping[str, str]) -> Preset:
         if not steps.isdecimal() or not 1 <= int(steps) <= preset.schedule.steps:
             raise BundleError(f"the checkpoint's default of {steps!r} steps is not from 1 to {preset.schedule.steps}")
         preset = replace(preset, default_steps=int(steps))
+    if DEFAULT_STRENGTH in metadata:
+        preset = replace(preset, default_strength=_strength(metadata[DEFAULT_STRENGTH]))
     try:
         return ablated(preset, stated_ablations(metadata))
     except InputError as error:
         raise BundleError(f"the checkpoint was trained {error}") from error
+
+
+def _strength(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError as error:
+        raise BundleError(f"the checkpoint's default strength {text!r} is no number") from error
+    if not 0 < found <= 1:
+        raise BundleError(f"the checkpoint's default strength {text} is not above 0 and at most 1")
+    return found
 
 
 def stated_ablations(metadata: Mapping[str, str]) -> tuple[str, ...]:

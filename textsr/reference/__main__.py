@@ -15,9 +15,10 @@ from tqdm import tqdm
 from textsr.config import PRESETS, SCHEDULES
 from textsr.errors import InputError, TextSRError
 from textsr.images import load_image, save_png
-from textsr.inputs import Item, check_outputs, collect, read_sidecar, write_report
+from textsr.inputs import Item, check_outputs, collect, write_report
 from textsr.linetext import LineText
 from textsr.reference.sampler import ONE, Reference, Restored
+from textsr.sidecars import read_sidecar
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 MANUAL = """\

@@ -118,6 +118,24 @@ def test_a_painted_error_that_agrees_with_the_prior_is_caught() -> None:
     assert fine.applied
 
 
+def test_what_only_the_text_painted_is_seen_beside_the_picture_alone() -> None:
+    """Read the same with and without text, and a character looks otherwise: too little for a recogniser to notice."""
+    scene = Scene().line("4713", "4713", "4713").line("4713", "4713", "4713")
+    for place, strength in ((0, 0.4), (1, 0.02)):
+        painted, said = scene.blind[place], reading("4713")
+        part = painted[:, 240:280].astype(np.float32)
+        painted[:, 240:280] = (part + strength * (255 - 2 * part)).astype(np.uint8)
+        scene.reader.tell(painted, said)
+    caught, fine = Guard().judge(scene.candidates, scene.again())
+    assert (caught.applied, caught.evidence["objection"]) == (False, "blind")
+    assert "without text" in caught.reason
+    assert caught.evidence["doubt"] == 0
+    assert caught.evidence["likeness"] < GuardOptions().min_likeness <= fine.evidence["likeness"]
+    assert fine.applied
+    open_to_it = Guard(GuardOptions(min_likeness=-1.0)).judge(scene.candidates, scene.again())
+    assert all(verdict.applied for verdict in open_to_it)
+
+
 def test_a_painted_character_is_seen_in_the_picture() -> None:
     scene = Scene().line("4713", "4713", "4713", painted=True)
     again = scene.again()
@@ -132,7 +150,7 @@ def test_a_painted_character_is_seen_in_the_picture() -> None:
     [
         ("abc", "abd", "abc", 0.99, "text"),
         ("abc", "", "", 0.99, "text"),
-        ("abc", "abc", "abc", 0.9, "confidence"),
+        ("abc", "abc", "abc", 0.89, "confidence"),
         ("", "", "", 0.99, "confidence"),
         ("", "abc", "abc", 0.99, "text"),
     ],
@@ -189,12 +207,15 @@ def test_without_a_recogniser_it_says_so() -> None:
 def test_it_is_never_applied_on_the_prior_s_word_alone() -> None:
     evidence = Evidence("abc", 1.0, 1.0, "abc", "abc", None, None, None, 1.0, 1.0, 1.0)
     assert decide(evidence, GuardOptions())[0] == "blind"
-    unknown = replace(evidence, blind="abc", weakest_blind=1.0, similarity=float("nan"))
-    assert decide(unknown, GuardOptions())[0] == "picture"
+    seen = replace(evidence, blind="abc", weakest_blind=1.0, likeness=1.0)
+    assert decide(seen, GuardOptions()) == ("", "")
+    assert decide(replace(seen, likeness=None), GuardOptions())[0] == "blind"
+    assert decide(replace(seen, likeness=float("nan")), GuardOptions())[0] == "blind"
+    assert decide(replace(seen, similarity=float("nan")), GuardOptions())[0] == "picture"
 
 
 texts = st.text(alphabet="ab8B 三", max_size=4)
-lines = st.lists(st.tuples(texts, texts, texts, st.sampled_from((0.3, 0.96, 1.0)), st.none() | texts), max_size=5)
+lines = st.lists(st.tuples(texts, texts, texts, st.sampled_from((0.3, 0.89, 1.0)), st.none() | texts), max_size=5)
 
 
 @given(given_lines=lines, never=st.booleans(), complete=st.booleans(), loose=st.booleans())
@@ -222,7 +243,13 @@ def test_promises(
 
 
 def test_thresholds_out_of_range() -> None:
-    for wrong in ({"min_confidence": 1.5}, {"max_doubt": -0.1}, {"blind_steps": 0}, {"without_reader": "guess"}):
+    for wrong in (
+        {"min_confidence": 1.5},
+        {"max_doubt": -0.1},
+        {"min_likeness": -2.0},
+        {"blind_steps": 0},
+        {"without_reader": "guess"},
+    ):
         with pytest.raises(InputError, match="guard"):
             GuardOptions(**wrong)
 
@@ -235,7 +262,7 @@ def test_in_the_restorer() -> None:
             return [reading(self.text) for _ in images]
 
     images = [draw_line(str(place), 24, 90) for place in range(3)]
-    loose = GuardOptions(min_similarity=-1.0, min_column=-1.0)
+    loose = GuardOptions(min_similarity=-1.0, min_column=-1.0, min_confidence=0.95)
     unsure, sure = (
         Restorer(stub_bundle(), StubExecutor(), one, guard=Guard(loose)) for one in (KnowingReader(), Sure())
     )

@@ -6,55 +6,30 @@ import asyncio
 import json
 import re
 import threading
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 pytest.importorskip("fastapi", reason="the service needs the extra [serve]")
 
 from starlette.testclient import TestClient
 
 from runtime import BundleError, InputError, LineText, Restorer
+from runtime.plain import plain
 from runtime.serve import Limits, Settings
 from runtime.serve.accept import choose
-from runtime.serve.app import create_app, page
+from runtime.serve.app import create_app
 from runtime.serve.parse import Item
 from runtime.serve.schema import Choices
 from runtime.serve.service import Service
 from runtime.serve.settings import find_token
-from runtime.serve.work import plain
-from tests.runtime.helpers import KnowingReader, StubExecutor, stub_bundle
-from tests.runtime.serve.helpers import line, service_of, serving
+from runtime.serve.web import POLICY, files
+from tests.runtime.serve.helpers import line, no_pages, post, service_of, serving, slow
 
 TOKEN = "correct horse battery"
-
-
-class Slow(StubExecutor):
-    """Restores only when let; says when it has begun."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.armed, self.begun, self.let = threading.Event(), threading.Event(), threading.Event()
-
-    def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        if self.armed.is_set():
-            self.begun.set()
-            assert self.let.wait(30)
-        return super().run(graph, inputs)
-
-
-def slow() -> tuple[Slow, Restorer]:
-    executor = Slow()
-    return executor, Restorer(stub_bundle(), executor, KnowingReader("a"))
-
-
-def post(client: TestClient, place: int = 0) -> Any:
-    return client.post("/v1/restore", files={"file": line(place)}, data={"steps": "1"})
 
 
 def test_the_token_is_asked_for() -> None:
@@ -66,7 +41,8 @@ def test_the_token_is_asked_for() -> None:
             assert answer.headers["www-authenticate"].startswith("Bearer")
             assert TOKEN not in answer.text
         assert client.get("/metrics").status_code == client.get("/openapi.json").status_code == 401
-        assert [client.get(path).status_code for path in ("/", "/healthz", "/readyz")] == [200] * 3
+        assert {client.get(path).status_code for path in (*files(), "/healthz", "/readyz")} == {200}
+        assert client.post("/v1/page", files={"file": line(0)}).status_code == 401
         right = {"authorization": f"bearer {TOKEN}"}
         assert client.post("/v1/restore", files={"file": line(0)}, headers=right).status_code == 200
     assert TOKEN not in repr(Settings(token=TOKEN))
@@ -85,11 +61,19 @@ def test_where_the_token_is_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for bad in ("", "short", "tab\tin the token", "schlüssel aus wörtern"):
         with pytest.raises(InputError, match="8 printable"):
             Settings(token=bad)
-    for batch, wait, workers in ((0, 0.0, 1), (1, -1.0, 1), (1, float("nan"), 1), (1, 0.0, 0)):
-        with pytest.raises(InputError):
-            Settings(batch, wait, workers)
+    for wrong in (
+        {"max_batch": 0},
+        {"max_wait": -1.0},
+        {"max_wait": float("nan")},
+        {"workers": 0},
+        {"page_workers": 0},
+    ):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            Settings(**wrong)
     with pytest.raises(InputError, match="queue"):
         Limits(queue=0)
+    with pytest.raises(InputError, match="no smaller than it came"):
+        Limits(page_pixels=1000, page_answer=999)
 
 
 def test_headers_and_problems_of_every_answer() -> None:
@@ -114,7 +98,7 @@ def test_ready_only_when_open() -> None:
         assert let.wait(30)
         return restorer
 
-    with TestClient(create_app(open_restorer)) as client:
+    with TestClient(create_app(open_restorer, open_pages=no_pages)) as client:
         assert client.get("/healthz").json() == {"status": "alive"}
         assert client.get("/readyz").json() == {"status": "opening"}
         early = post(client)
@@ -126,7 +110,7 @@ def test_a_bundle_that_cannot_be_opened() -> None:
     def open_restorer() -> Restorer:
         raise BundleError("no such bundle")
 
-    with TestClient(create_app(open_restorer)) as client:
+    with TestClient(create_app(open_restorer, open_pages=no_pages)) as client:
         while client.get("/readyz").json()["status"] == "opening":
             pass
         assert client.get("/readyz").json() == {"status": "failed"}
@@ -160,7 +144,7 @@ def test_who_leaves_is_not_worked_for() -> None:
     executor, restorer = slow()
 
     async def scenario() -> None:
-        service = Service(lambda: restorer, Settings(max_batch=1, max_wait=0.0))
+        service = Service(lambda: restorer, Settings(max_batch=1, max_wait=0.0), no_pages)
         await service.start()
         while not service.ready:
             await asyncio.sleep(0.001)
@@ -195,7 +179,7 @@ def test_a_request_that_does_not_arrive() -> None:
     sent: list[Any] = []
 
     async def scenario() -> None:
-        app = create_app(lambda: restorer, Settings(upload_seconds=0.05))
+        app = create_app(lambda: restorer, Settings(upload_seconds=0.05), no_pages)
 
         async def receive() -> Any:
             return await asyncio.Event().wait()
@@ -225,21 +209,38 @@ def test_openapi_has_the_routes_with_examples_and_no_loose_ends() -> None:
     with serving() as client:
         told = client.get("/openapi.json").json()
     asked = told["paths"]["/v1/restore"]["post"]
+    page = told["paths"]["/v1/page"]["post"]
     content = asked["requestBody"]["content"]
     assert set(content) == {"application/json", "multipart/form-data"}
     assert content["application/json"]["schema"]["example"]["images"][0]["text"] == "Hello 42"
     assert set(asked["responses"]) >= {"200", "400", "401", "406", "413", "415", "422", "429", "503"}
     assert asked["responses"]["200"]["content"]["application/json"]["example"]["results"][0]["applied"] is True
+    assert set(page["requestBody"]["content"]) == {"application/json", "multipart/form-data"}
+    assert page["responses"]["200"]["content"]["application/json"]["example"]["lines"][0]["placed"] is True
+    assert "501" in page["responses"]
     names = set(re.findall(r"#/components/schemas/(\w+)", str(told)))
     assert names
     assert names <= set(told["components"]["schemas"])
 
 
 def test_the_page_loads_nothing_from_elsewhere() -> None:
-    html, policy = page()
-    assert not re.search(r"(?:src|href)=\"(?!data:,)[^\"]", html)
-    assert not re.search(r"https?://|\son\w+=|style=|@import|url\(", html)
-    assert policy.count("sha256-") == 2
+    """Its own files, none of them said inline, and no others."""
+    told = {path: content.decode() for path, content in files().items()}
+    for text in told.values():
+        assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|\son\w+=|\sstyle=|@import|url\(", text)
+    asked = re.findall(r"(?:src|href)=\"(?!data:,)([^\"]+)", told["/"])
+    assert not re.search(r"<script>|<style", told["/"])
+    for path, text in told.items():
+        asked += [f"web/{name}" for name in re.findall(r"from \"\./([^\"]+)", text) if path.endswith(".js")]
+    assert {f"/{name}" for name in asked} == set(told) - {"/"}
+    assert "'self'" in POLICY
+    assert "unsafe" not in POLICY
+    with serving() as client:
+        for path, text in told.items():
+            answer = client.get(path)
+            assert (answer.text, answer.headers["content-security-policy"]) == (text, POLICY)
+            assert answer.headers["content-type"].startswith("text/")
+        assert client.get("/web/../app.py").status_code == client.get("/web/").status_code == 404
 
 
 @pytest.mark.parametrize(

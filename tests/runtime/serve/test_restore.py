@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import threading
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,6 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
 pytest.importorskip("fastapi", reason="the service needs the extra [serve]")
@@ -21,7 +18,7 @@ pytest.importorskip("fastapi", reason="the service needs the extra [serve]")
 from runtime import Gate, Restorer
 from runtime.serve import Limits, Settings
 from tests.runtime.helpers import KnowingReader, StubExecutor, draw_line, stub_bundle, stub_restorer
-from tests.runtime.serve.helpers import Client, line, pixels, png, service_of, serving
+from tests.runtime.serve.helpers import Client, line, pixels, png, service_of, serving, slow
 from textsr.images import decode_image
 
 PROBLEM = "application/problem+json"
@@ -54,7 +51,7 @@ def test_json_and_form_give_what_the_restorer_gives() -> None:
         3,
         2,
     )
-    assert first["after"] == {"text": "Hello 42", "confidences": [0.9] * 8}
+    assert first["after"] == {"text": "Hello 42", "confidence": 0.9, "confidences": [0.9] * 8}
     assert (pixels(base64.b64decode(first["input"])) == decode_image(line(0))).all()
     assert set(first["timings"]) == {"read", "restore", "finish"}
     assert (second["name"], second["reader"], second["after"], second["input"]) == ("a.png", "given", None, None)
@@ -99,25 +96,14 @@ def test_one_items_failure_is_its_own() -> None:
 
 
 def test_requests_that_come_together_are_batched_and_get_their_own_results() -> None:
-    class Gatekeeper(StubExecutor):
-        """Holds the first batch until all requests are in."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.begun, self.let = threading.Event(), threading.Event()
-
-        def run(self, graph: str, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-            if self.begun.is_set():
-                assert self.let.wait(30)
-            return super().run(graph, inputs)
-
-    executor = Gatekeeper()
-    restorer = Restorer(stub_bundle(), executor, KnowingReader("a"))
+    executor, restorer = slow()
     plain = stub_restorer(KnowingReader("a"))
     expected = [plain([decode_image(line(place))], seed=5, steps=2)[0].image for place in range(6)]
     with serving(restorer) as client, ThreadPoolExecutor(6) as pool:
-        executor.begun.set()
-        asked = [pool.submit(ask, client, line(place), seed=5, steps=2) for place in range(6)]
+        executor.armed.set()
+        asked = [pool.submit(ask, client, line(0), seed=5, steps=2)]
+        assert executor.begun.wait(30)  # the first is held until all are in
+        asked += [pool.submit(ask, client, line(place), seed=5, steps=2) for place in range(1, 6)]
         while service_of(client).metrics.registry.get_sample_value("textsr_queue_length") != 5:
             assert not asked[0].done()
         executor.let.set()
