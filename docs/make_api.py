@@ -177,7 +177,8 @@ def _value(default: Any) -> str:
     """A default as the source has it, a constant's name replaced by what it is."""
     if isinstance(default, griffe.ExprName):
         try:
-            found = _target(default.parent.modules_collection[default.canonical_path], "")
+            around: Any = default.parent
+            found = _target(around.modules_collection[default.canonical_path], "")
         except (KeyError, AttributeError):
             return str(default)
         return str(found.value) if found.is_attribute else str(default)

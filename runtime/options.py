@@ -92,7 +92,7 @@ class Gate:
 @dataclass(frozen=True)
 class Options:
     """Options of one call: ``seed``, ``steps``, ``text_sampler``, ``batch_size``, ``scale``, ``split``, ``gate``,
-    ``deadline_ms`` and ``guarded``, as `runtime.Restorer.__call__` documents them."""
+    ``deadline_ms``, ``guarded`` and ``strength``, as `runtime.Restorer.__call__` documents them."""
 
     seed: int = 0
     steps: int | None = None

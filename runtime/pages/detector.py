@@ -20,8 +20,9 @@ class Detector(Protocol):
     """Finds lines."""
 
     def detect(self, image: NDArray[np.uint8]) -> Sequence[NDArray[Any]]:
-        """The lines of an RGB page (h, w, 3) uint8: for each the corners (4, 2) in pixels, clockwise from the top left
-        of the line, or of the box where a column of text stands upright. Any order; may reach beyond the page."""
+        """The lines of ``image``, an RGB page (h, w, 3) uint8: for each the corners (4, 2) in pixels, clockwise from the
+        top left of the line, or of the box where a column of text stands upright. Any order; may reach beyond the
+        page."""
 
 
 class RapidOCRDetector:
@@ -29,7 +30,7 @@ class RapidOCRDetector:
 
     def __init__(self, *, box_threshold: float = 0.5, unclip: float = 1.6, threads: int | None = None) -> None:
         """``box_threshold``: how sure (0..1) it has to be of a line; ``unclip``: how far boxes are grown from the core
-        that the network marks, 1.6 as RapidOCR has it.
+        that the network marks, 1.6 as RapidOCR has it; ``threads``: CPU threads, None leaves it to ONNX Runtime.
 
         :raises InputError: rapidocr is not installed, or a value is out of range.
         """
@@ -50,7 +51,7 @@ class RapidOCRDetector:
         )
 
     def detect(self, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """See `Detector`. Raises EngineError where RapidOCR fails."""
+        """The lines of ``image``, see `Detector`. Raises EngineError where RapidOCR fails."""
         try:
             with self._lock:
                 found: Any = self._ocr(

@@ -43,7 +43,8 @@ class Pages:
     """Restores the lines of pages and photos. Keeps nothing between calls; safe from any thread."""
 
     def __init__(self, restorer: Restorer, detector: Detector | None = None) -> None:
-        """``detector``: finds the lines; None takes RapidOCR's (extra [ocr]).
+        """``restorer``: restores the lines, and stays the caller's to close; ``detector``: finds them, None takes
+        RapidOCR's (extra [ocr]).
 
         :raises InputError: that is not installed.
         """
@@ -72,7 +73,8 @@ class Pages:
         already, or cannot be trusted, stays as the enlarged page shows it. A line that fails stops no other.
 
         :param image: RGB array (h, w, 3) uint8. It is not changed.
-        :param options: of the page; the others are those of `runtime.Restorer.__call__`.
+        :param options: of the page; ``seed``, ``steps``, ``text_sampler``, ``batch_size``, ``split``, ``gate``,
+            ``guarded``, ``strength`` and ``cancelled`` are those of `runtime.Restorer.__call__`.
         :param deadline_ms: milliseconds from now, finding the lines included. Lines not restored by then are only
             enlarged, what is not read by then stays unread; enlarging the page and putting lines into it come on top.
         :raises InputError: the image or an option cannot be used.

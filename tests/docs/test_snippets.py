@@ -49,7 +49,8 @@ def around(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         return made
 
     monkeypatch.setattr(runtime.Restorer, "open", spy)
-    yield {"crops": crops, "recognise": lambda image: f"{image.shape[1]} wide", "opened": opened}
+    given = {"crops": crops, "image": drawn_page(), "recognise": lambda image: f"{image.shape[1]} wide"}
+    yield given | {"opened": opened}
     for restorer in opened:
         restorer.close()
 
