@@ -20,8 +20,8 @@ class Detector(Protocol):
     """Finds lines."""
 
     def detect(self, image: NDArray[np.uint8]) -> Sequence[NDArray[Any]]:
-        """The lines of ``image``, an RGB page (h, w, 3) uint8: for each the corners (4, 2) in pixels, clockwise from the
-        top left of the line, or of the box where a column of text stands upright. Any order; may reach beyond the
+        """The lines of ``image``, an RGB page (h, w, 3) uint8: for each the corners (4, 2) in pixels, clockwise from
+        the top left of the line, or of the box where a column of text stands upright. Any order; may reach beyond the
         page."""
 
 
