@@ -138,9 +138,9 @@ def _table(data: Data) -> list[str]:
     (split, test), steps = _shown(data), f"{data['steps']} step{'' if data['steps'] == 1 else 's'}"
     warning = "" if split == "test" else "**Not measured on the test split yet**; these lines chose the thresholds. "
     head = (
-        f"{warning}**{test['without']['lines']} lines of the {split} split**, restored in {steps} and judged by "
-        f"{test['judge']}; confidently: with a mean confidence of {CONFIDENT:g} or more; in brackets: exact "
-        f"{SURE:.0%} intervals, in percent."
+        f"{warning}**{test['without']['lines']} lines of the {split} split**, restored in {steps} at strength "
+        f"{data['strength']:g} and judged by {test['judge']}; confidently: with a mean confidence of {CONFIDENT:g} or "
+        f"more; in brackets: exact {SURE:.0%} intervals, in percent."
     )
     return [
         head,

@@ -40,7 +40,7 @@ class RapidOCRDetector:
             raise InputError("lines of a page are found by RapidOCR: install the extra [ocr] (rapidocr 3.10)")
         from rapidocr import RapidOCR
 
-        self._how = {"box_thresh": box_threshold, "unclip_ratio": unclip}
+        self._box_threshold, self._unclip = box_threshold, unclip
         self._lock = threading.Lock()
         self._ocr = RapidOCR(
             params={
@@ -54,9 +54,10 @@ class RapidOCRDetector:
         """The lines of ``image``, see `Detector`. Raises EngineError where RapidOCR fails."""
         try:
             with self._lock:
-                found = self._ocr(
-                    np.ascontiguousarray(image[:, :, ::-1]), use_det=True, use_cls=False, use_rec=False, **self._how
-                )
+                found: Any = self._ocr(
+                    np.ascontiguousarray(image[:, :, ::-1]), use_det=True, use_cls=False, use_rec=False,
+                    box_thresh=self._box_threshold, unclip_ratio=self._unclip,
+                )  # fmt: skip
         except Exception as error:  # ONNX Runtime's and OpenCV's errors share no base class
             raise EngineError(f"the detector failed on a page of {image.shape}: {error}") from error
         boxes = found.boxes if found.boxes is not None else ()

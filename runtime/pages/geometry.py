@@ -50,6 +50,11 @@ def homography(source: NDArray[Any], target: NDArray[Any]) -> Homography:
     return np.append(np.linalg.solve(np.array(rows), np.array(values)), 1.0).reshape(3, 3)
 
 
+def inverted(matrix: Homography) -> Homography:
+    """The homography that goes back."""
+    return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
+
+
 def scaling(across: float, down: float) -> Homography:
     """The homography that multiplies x by ``across`` and y by ``down``."""
     return np.diag((across, down, 1.0))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.pages.geometry import Homography, bounds, homography, rectangle, scaling, shift, warped
+from runtime.pages.geometry import Homography, bounds, homography, inverted, rectangle, scaling, shift, warped
 from textsr.fit import resample
 
 CELL = 0.5
@@ -121,7 +121,7 @@ def opacity(points: NDArray[np.float64], size: tuple[int, int], feather: float) 
 def _on_page(placing: Placing, page: NDArray[np.uint8], across: float, down: float) -> _Placed:
     height, width = placing.crop.shape[:2]
     at = homography(rectangle(width, height), placing.corners)
-    inverse = np.linalg.inv(scaling(across, down) @ at)
+    inverse = inverted(scaling(across, down) @ at)
     left, top, right, bottom = bounds(placing.corners * (across, down))
     rows, columns = page.shape[:2]
     return _Placed(placing, inverse, (max(0, left), max(0, top), min(columns, right), min(rows, bottom)))
@@ -144,7 +144,7 @@ def _opacity(one: _Placed, band: tuple[int, int, int, int]) -> NDArray[np.float3
 def _middle(one: _Placed) -> tuple[float, float]:
     """A place of the page that shows the line."""
     height, width = one.size
-    x, y, depth = np.linalg.inv(one.inverse) @ (width / 2, height / 2, 1)
+    x, y, depth = inverted(one.inverse) @ (width / 2, height / 2, 1)
     return float(x / depth), float(y / depth)
 
 

@@ -116,7 +116,14 @@ def test_lines_are_recorded_with_all_evidence() -> None:
 
 def data() -> dict[str, Any]:
     part = guard_result.part(ROWS, OPTIONS, "PP", "test split")
-    return {"format": guard_result.FORMAT, "steps": 4, "options": asdict(OPTIONS), "test": part, "validation": part}
+    return {
+        "format": guard_result.FORMAT,
+        "steps": 4,
+        "strength": 0.5,
+        "options": asdict(OPTIONS),
+        "test": part,
+        "validation": part,
+    }
 
 
 def test_the_table_says_what_was_counted() -> None:

@@ -44,7 +44,7 @@ def test_every_odd_picture_in_one_run(
     folder: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     refused, read = odd_pictures.refused(), odd_pictures.read()
-    for name, (data, *_) in [*refused.items(), *read.items()]:
+    for name, data in odd_pictures.every().items():
         (folder / "in" / f"{name}.png").write_bytes(data)
     assert run("in", "--report", "r.jsonl") == 1
     found = {Path(str(record["input"])).stem: record for record in records()}

@@ -49,9 +49,9 @@ def test_shipped_bundles_have_a_digest(name: str) -> None:
 def test_a_flipped_byte_is_told_wherever_it_is(target: BundleTarget) -> None:
     path = target.folder / "bundle.json"
     for place in range(0, len(target.text), 17):
-        data = bytearray(target.text)
-        data[place] ^= 1 << (place % 7)
-        path.write_bytes(data)
+        changed = bytearray(target.text)
+        changed[place] ^= 1 << (place % 7)
+        path.write_bytes(changed)
         with contextlib.suppress(BundleError):  # else it was white space, or a letter's other spelling
             assert read_manifest(path) == target.manifest
     target.restore()
@@ -143,9 +143,8 @@ def test_symbolic_links(target: BundleTarget, tmp_path: Path, leads: str) -> Non
     path = target.folder / "weights.safetensors"
     outside = tmp_path / "outside"
     shutil.move(path, outside if leads == "outside" else target.folder / "elsewhere")
-    path.symlink_to(
-        {"outside": outside, "inside": "elsewhere", "nowhere": "nothing", "round": "weights.safetensors"}[leads]
-    )
+    places = {"outside": str(outside), "inside": "elsewhere", "nowhere": "nothing", "round": "weights.safetensors"}
+    path.symlink_to(places[leads])
     if leads == "inside":
         assert Bundle.open(target.folder) == target.right
         return

@@ -121,7 +121,7 @@ def test_a_painted_error_that_agrees_with_the_prior_is_caught() -> None:
 def test_what_only_the_text_painted_is_seen_beside_the_picture_alone() -> None:
     """Read the same with and without text, and a character looks otherwise: too little for a recogniser to notice."""
     scene = Scene().line("4713", "4713", "4713").line("4713", "4713", "4713")
-    for place, strength in ((0, 0.4), (1, 0.02)):
+    for place, strength in ((0, 0.4), (1, 0.01)):
         painted, said = scene.blind[place], reading("4713")
         part = painted[:, 240:280].astype(np.float32)
         painted[:, 240:280] = (part + strength * (255 - 2 * part)).astype(np.uint8)

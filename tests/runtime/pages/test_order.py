@@ -31,7 +31,12 @@ def about(boxes: list[Box], degrees: float) -> list[Box]:
 
 ROWS = [upright(left, top, 90, 20) for top in (10, 40, 70) for left in (10, 120, 240)]
 COLUMN = [upright(20, 30 * row, 150, 20) for row in range(2, 8)]
-COLUMNS = [upright(20, 0, 330, 24), *COLUMN, *[box + np.float32((180, 7)) for box in COLUMN], upright(20, 290, 330, 20)]
+COLUMNS = [
+    upright(20, 0, 330, 24),
+    *COLUMN,
+    *[box + np.array((180, 7), np.float32) for box in COLUMN],
+    upright(20, 290, 330, 20),
+]
 STANDING = [upright(left, top, 22, 100) for left in (200, 160, 120) for top in (10, 130)]
 
 

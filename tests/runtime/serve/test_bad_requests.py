@@ -19,12 +19,12 @@ def b64(data: bytes) -> str:
 
 
 def test_every_odd_picture() -> None:
-    refused, read = odd_pictures.refused(), odd_pictures.read()
+    refused, read, every = odd_pictures.refused(), odd_pictures.read(), odd_pictures.every()
     with serving() as client:
         for names, wanted in ((list(refused), "error"), (list(read), "image")):
             for start in range(0, len(names), 10):
                 part = names[start : start + 10]
-                body = {"images": [{"image": b64({**refused, **read}[name][0])} for name in part]}
+                body = {"images": [{"image": b64(every[name])} for name in part]}
                 answer = client.post("/v1/restore", json=body)
                 assert answer.status_code == 200
                 for name, result in zip(part, answer.json()["results"], strict=True):
@@ -82,16 +82,14 @@ def test_numbers_out_of_reason(number: str) -> None:
 @pytest.mark.parametrize("charset", ["unicode_escape", "utf-7", "idna", "undefined", "zip", "\xff"])
 def test_a_form_in_another_codec_is_refused(charset: str) -> None:
     with serving() as client:
-        answer = client.post(
-            "/v1/restore", content=form(b"\\ud800"), headers={"content-type": kind(f"; charset={charset}")}
-        )
-        named = client.post("/v1/restore", content=form(b"\xff"), headers={"content-type": kind("; charset=UTF-8")})
+        answer = client.post("/v1/restore", content=form(b"\\ud800"), headers=kind(f"; charset={charset}"))
+        named = client.post("/v1/restore", content=form(b"\xff"), headers=kind("; charset=UTF-8"))
     assert (answer.status_code, answer.json()["type"]) == (415, "urn:textsr:problem:media-type")
     assert named.status_code == 200
 
 
-def kind(more: str) -> bytes:
-    return f"multipart/form-data; boundary=x{more}".encode("latin-1")
+def kind(more: str) -> dict[bytes, bytes]:
+    return {b"content-type": f"multipart/form-data; boundary=x{more}".encode("latin-1")}
 
 
 def form(name: bytes) -> bytes:
