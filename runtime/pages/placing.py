@@ -109,11 +109,12 @@ def slow(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return resample(small, height, width)
 
 
-def opacity(points: NDArray[np.float64], size: tuple[int, int], feather: float) -> NDArray[np.float32]:
-    """How much (0..1) of the line shows at ``points`` (..., 2) of a crop of ``size`` (h, w): from 0 at its edges and
-    beyond, smoothly, to 1 where they are ``feather`` pixels away."""
+def opacity(
+    x: NDArray[np.float64], y: NDArray[np.float64], size: tuple[int, int], feather: float
+) -> NDArray[np.float32]:
+    """How much (0..1) of the line shows at ``x`` and ``y`` (any shape) of a crop of ``size`` (h, w): from 0 at its
+    edges and beyond, smoothly, to 1 where they are ``feather`` pixels away."""
     height, width = size
-    x, y = points[..., 0], points[..., 1]
     inside = np.minimum(np.minimum(x, width - x), np.minimum(y, height - y))
     return eased(np.asarray(inside / max(feather, 1e-6), dtype=np.float32))
 
@@ -130,15 +131,11 @@ def _on_page(placing: Placing, page: NDArray[np.uint8], across: float, down: flo
 def _opacity(one: _Placed, band: tuple[int, int, int, int]) -> NDArray[np.float32]:
     """Of a line at the pixels of a band of the page: (rows, columns)."""
     left, top, right, bottom = band
-    x, y = np.meshgrid(np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5)
-    matrix = one.inverse
-    depth = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2]
-    ahead = depth * np.sign(matrix[2] @ (*_middle(one), 1)) > 0  # what lies behind the horizon shows nothing
+    x, y = np.arange(left, right)[None, :] + 0.5, np.arange(top, bottom)[:, None] + 0.5
+    across, down, depth = ((row[0] * x + row[2]) + row[1] * y for row in one.inverse)
+    ahead = depth * np.sign(one.inverse[2] @ (*_middle(one), 1)) > 0  # what lies behind the horizon shows nothing
     depth = np.where(ahead, depth, 1)
-    across = (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2]) / depth
-    down = (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2]) / depth
-    found = opacity(np.stack([across, down], axis=-1), one.size, one.placing.feather)
-    return np.where(ahead, found, 0)
+    return np.where(ahead, opacity(across / depth, down / depth, one.size, one.placing.feather), 0)
 
 
 def _middle(one: _Placed) -> tuple[float, float]:

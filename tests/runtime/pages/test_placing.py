@@ -155,7 +155,7 @@ def test_colours_that_the_line_has_not_are_damped() -> None:
 
 @given(st.floats(-5, 45), st.floats(-5, 25))
 def test_opacity(x: float, y: float) -> None:
-    found = float(opacity(np.array([x, y]), (20, 40), 4.0))
+    found = float(opacity(np.array(x), np.array(y), (20, 40), 4.0))
     inside = min(x, 40 - x, y, 20 - y)
     assert found == 0 if inside <= 0 else found <= 1
     assert found == 1 or inside < 4
