@@ -168,7 +168,7 @@ def table(data: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             f"`{how['preset']}`, each variant trained on the same {how['trained_lines']:,} lines from the same start "
-            f"(seed {how['seed']}); {how['lines']} test lines, {how['steps'] or 'all'} steps, {how['precision']}, "
+            f"(seed {how['seed']}); {how['lines']} test lines, {_steps(how['steps'])}, {how['precision']}, "
             f"judge {how['judge']}; means [95% bootstrap intervals].",
             "",
             *_markdown(["trained", *heads], means),
@@ -193,7 +193,34 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def parts(data: Mapping[str, Any] | None) -> dict[Path, str]:
     """The generated part, by file; ``data`` is None where nothing was measured."""
-    return {blocks.RESULTS: NOTHING if data is None else table(data)}
+    if data is None:
+        return dict.fromkeys((blocks.README, blocks.RESULTS), NOTHING)
+    return {blocks.README: brief(data), blocks.RESULTS: table(data)}
+
+
+def brief(data: Mapping[str, Any]) -> str:
+    """The README's table: ACC and PSNR, with the paired difference to the whole model."""
+    how, rows = data["conditions"], []
+    for name, row in data["variants"].items():
+        less = row["differences"]
+        told = [name if name in (FULL, BASE) else f"without {name}", *_means(row["means"], ("acc", "psnr"))]
+        rows.append([*told, "" if less is None else _cell(less["acc"], "acc", "+")])
+    return "\n".join(
+        [
+            f"`{how['preset']}`, each variant trained on the same {how['trained_lines']:,} lines, which is a beginning "
+            f"only, and judged on {how['lines']} test lines in {_steps(how['steps'])} at full strength.",
+            "",
+            *_markdown(["trained", "ACC %", "PSNR dB", f"ACC less {FULL}, points"], rows),
+        ]
+    )
+
+
+def _means(means: Mapping[str, Mapping[str, float]], figures: Sequence[str]) -> list[str]:
+    return [f"{means[figure]['mean'] * DIGITS[figure][1]:.{DIGITS[figure][0]}f}" for figure in figures]
+
+
+def _steps(steps: int | None) -> str:
+    return "all steps" if steps is None else f"{steps} step{'' if steps == 1 else 's'}"
 
 
 def evaluate(runs: Path, folder: Path, how: Mapping[str, Any], names: Sequence[str], judge: Judge) -> dict[str, Any]:
@@ -211,7 +238,7 @@ def evaluate(runs: Path, folder: Path, how: Mapping[str, Any], names: Sequence[s
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser("python -m benchmarks.ablations", description=(__doc__ or "").split("\n")[0])
-    made.add_argument("runs", type=Path, help="folder that python -m train.ablations wrote")
+    made.add_argument("runs", type=Path, nargs="?", help="folder that python -m train.ablations wrote")
     made.add_argument("--lines", type=int, default=testset.QUICK, help=f"test lines (default: {testset.QUICK})")
     made.add_argument("--testset", type=Path, default=testset.FOLDER, help="folder of the test split")
     made.add_argument("--variants", help="with commas between; `full` is needed (default: all that were trained)")
@@ -221,8 +248,23 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--steps", type=int, help="residual-shift steps (default: all)")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
-    made.add_argument("--readme", action="store_true", help="put the tables into docs/results.md too")
+    made.add_argument(
+        "--readme",
+        action="store_true",
+        help="put the tables into README.md and docs/ too; without RUNS those of benchmarks/results/",
+    )
     return made
+
+
+def _told(readme: bool) -> int:
+    """Puts what was measured into the documents. Raises InputError where nothing was, or nothing is asked for."""
+    path = RESULTS / "ablations.json"
+    if not readme or not path.is_file():
+        raise InputError(
+            "give RUNS, the folder of python -m train.ablations" if not readme else f"no {path}: give RUNS"
+        )
+    blocks.write(BLOCK, parts(json.loads(path.read_text(encoding="utf-8"))))
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -232,6 +274,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
+        if options.runs is None:
+            return _told(options.readme)
         path = options.runs / "plan.json"
         if not path.is_file():
             raise InputError(f"no {path}: train the variants with python -m train.ablations --out {options.runs}")

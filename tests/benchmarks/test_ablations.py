@@ -60,13 +60,16 @@ def test_the_tables() -> None:
     assert "| full | 20.00 [20.00, 20.00] | 0.100 [0.100, 0.100] | 66.7 [0.0, 100.0] |" in text
     assert "| without text | -0.33 [-1.00, +0.00] | +0.000 [+0.000, +0.000] | -33.3 [-100.0, +0.0] |" in text
     assert text.count("| bicubic |") == 1
-    assert ablations.parts(data) == {blocks.RESULTS: text}
+    short = ablations.brief(data)
+    assert "| full | 66.7 | 20.00 |  |" in short
+    assert "| without text | 33.3 | 19.67 | -33.3 [-100.0, +0.0] |" in short
+    assert ablations.parts(data) == {blocks.README: short, blocks.RESULTS: text}
 
 
 def test_the_results_at_hand_say_one_thing() -> None:
     if not (RESULTS / "ablations.json").is_file():
         assert not blocks.stale(ablations.BLOCK, ablations.parts(None)), (
-            "docs/results.md must say that there is no result"
+            "README.md and docs/results.md must say that there is no result"
         )
         pytest.skip("no benchmarks/results/ablations.json: nothing measured yet")
     data = json.loads((RESULTS / "ablations.json").read_text(encoding="utf-8"))
