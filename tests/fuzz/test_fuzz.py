@@ -55,11 +55,11 @@ def test_whole_pictures_are_read() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("harness", ["bundle", "images"])
 def test_atheris_finds_nothing(harness: str, tiny_bundle: Path, tmp_path: Path) -> None:
-    """At most `SECONDS`, half a GiB and a minute an input, for machines with other work; a fixed seed. What it finds is left in ``tmp_path``."""
+    """At most `SECONDS`, half a GiB and a minute an input, for machines with other work; a fixed seed. What it finds is
+    left in ``tmp_path``."""
     pytest.importorskip("atheris", reason="atheris has no wheel here")
     arguments = [str(tiny_bundle)] if harness == "bundle" else []
-    limits = [f"-max_total_time={SECONDS}", "-rss_limit_mb=512", "-timeout=60", "-report_slow_units=60"]
-    limits.append("-seed=1")
+    limits = [f"-max_total_time={SECONDS}", "-rss_limit_mb=512", "-timeout=60", "-report_slow_units=60", "-seed=1"]
     command = [sys.executable, "-m", f"tests.fuzz.{harness}", *arguments, *limits, f"-artifact_prefix={tmp_path}/"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
