@@ -88,7 +88,7 @@ def _confidence(evidence: Evidence, options: GuardOptions) -> str:
     least = evidence.weakest_after if evidence.blind is None else min(evidence.weakest_after, evidence.weakest_blind)
     if not least >= options.min_confidence:
         return (
-            f"a character of the restored line is read with confidence {least:.2f} (below {options.min_confidence:g})"
+            f"a character of the restored line is read with confidence {least:.3f} (below {options.min_confidence:g})"
         )
     drop = evidence.sure_before - evidence.sure_after
     if not drop <= options.max_drop:
