@@ -13,11 +13,12 @@ SIMILARITIES = ("min_similarity", "min_column", "min_likeness")
 
 @dataclass(frozen=True)
 class GuardOptions:
-    """Thresholds of `runtime.guard.Guard`. The defaults of ``min_confidence`` and ``min_likeness`` were chosen together
-    (`benchmarks.guard_rates.choose`) on 648 lines of the validation split that PP-OCRv3, which judges there, reads in
-    high resolution, restored in one step at half strength: of 381 lines whose input is read right the guard lets none
-    out wrong (33 without it), so less than 1% of other such lines, and 8 of 38 that restoring makes readable. More
-    steps change more, so more is refused; at another strength pictures are more or less alike. What is measured since is in ``benchmarks/results/guard.json`` (`benchmarks.guard`).
+    """Thresholds of `runtime.guard.Guard`. The defaults of ``min_confidence`` and ``min_likeness`` were chosen
+    together (`benchmarks.guard_rates.choose`) on 648 lines of the validation split that PP-OCRv3, which judges
+    there, reads in high resolution, restored in one step at half strength: of 381 lines whose input is read right
+    the guard lets none out wrong (33 without it), so less than 1% of other such lines, and 8 of 38 that restoring
+    makes readable. More steps change more, so more is refused; at another strength pictures are more or less alike.
+    What is measured since is in ``benchmarks/results/guard.json`` (`benchmarks.guard`).
 
     ``min_similarity``: structural similarity, -1..1, that the restored line, shrunk again, has to the input at least;
     ``min_column``: the same of its worst character's columns, so that one changed character is not averaged away.
