@@ -47,5 +47,5 @@ class Kernels:
                 try:
                     self._keep(data)
                     self._stored = data
-                except TextSRError as error:
+                except (TextSRError, OSError) as error:  # a cache that may be read only, a full disk
                     logger.warning("compiled kernels are not kept: %s", error)

@@ -32,14 +32,16 @@ class RapidOCRDetector:
         """``box_threshold``: how sure (0..1) it has to be of a line; ``unclip``: how far boxes are grown from the core
         that the network marks, 1.6 as RapidOCR has it; ``threads``: CPU threads, None leaves it to ONNX Runtime.
 
-        :raises InputError: rapidocr is not installed, or a value is out of range.
+        :raises InputError: rapidocr is not installed or cannot be imported, or a value is out of range.
         """
         if not 0 <= box_threshold <= 1 or not 1 <= unclip <= 4:
             raise InputError(f"box threshold must be from 0 to 1, unclip from 1 to 4, not {box_threshold} and {unclip}")
         if find_spec("rapidocr") is None:
             raise InputError("lines of a page are found by RapidOCR: install the extra [ocr] (rapidocr 3.10)")
-        from rapidocr import RapidOCR
-
+        try:
+            from rapidocr import RapidOCR
+        except ImportError as error:  # OpenCV without the system's libraries
+            raise InputError(f"lines of a page are found by RapidOCR, which cannot be imported: {error}") from error
         self._box_threshold, self._unclip = box_threshold, unclip
         self._lock = threading.Lock()
         self._ocr = RapidOCR(
