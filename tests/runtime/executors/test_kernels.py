@@ -55,9 +55,12 @@ def test_all_contexts_share_one_cache_that_is_kept_where_it_changed() -> None:
     assert kept == [b"R2"]
 
 
-def test_what_does_not_fit_and_what_cannot_be_kept_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [EngineError("the cache is locked"), OSError(30, "Read-only file system")])
+def test_what_does_not_fit_and_what_cannot_be_kept_is_logged(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(data: bytes | memoryview) -> None:
-        raise EngineError("the cache is locked")
+        raise error
 
     with caplog.at_level(logging.INFO):
         kernels, config = Kernels(lambda: b"old", fail), Config()
@@ -66,7 +69,7 @@ def test_what_does_not_fit_and_what_cannot_be_kept_is_logged(caplog: pytest.LogC
         config.cache.data = b"R3"
         kernels.store()
     assert "another GPU" in caplog.text
-    assert "locked" in caplog.text
+    assert str(error) in caplog.text
 
 
 def test_tensorrt_has_none() -> None:

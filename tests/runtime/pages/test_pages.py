@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -194,3 +195,11 @@ def test_rapidocr_finds_the_lines_of_a_drawn_page() -> None:
     assert detector.detect(np.full((64, 64, 3), 255, np.uint8)) == []
     with pytest.raises(EngineError, match="the detector failed"):
         detector.detect(np.zeros((0, 5, 3), np.uint8))
+
+
+def test_a_detector_that_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where OpenCV lacks the system's libraries: the service then takes lines only."""
+    monkeypatch.setitem(sys.modules, "rapidocr", None)
+    monkeypatch.setattr("runtime.pages.detector.find_spec", lambda name: object())
+    with pytest.raises(InputError, match="cannot be imported"):
+        RapidOCRDetector()
