@@ -170,8 +170,8 @@ class Restorer:
             as it came, enlarged, and says so. Seen between batches and between steps, so a step, the decoding of a
             batch or the reading of one may go beyond it.
         :param strength: share of the restored line in the result, above 0 and at most 1; the rest is the enlarged
-            input. Less is more faithful and less sharp. None takes the bundle's default, which was measured to read
-            best (`Preset.default_strength`).
+            input. Less is more faithful and less sharp. None takes what the bundle states
+            (`Preset.default_strength`).
         :param guarded: False does without the guard that the restorer was opened with.
         :param cancelled: asked where the deadline is, in the thread of the call; once it says True the call ends.
         :raises InputError: an option is out of range. A bad image raises nothing: its result says why.
