@@ -53,7 +53,7 @@ class Lines:
     An error is logged and counted, see `counts`; only what the product itself raises comes through.
 
     Whether a product reads more with it depends on its recogniser and on the bundle: benchmarks/results/ocr.md has
-    RapidOCR's figures. Where restoring every line costs more than it gives, ``below`` with ``keep="better"`` is safer.
+    RapidOCR's figures. Where restoring every line costs more than it gives, a restorer with a guard is safer.
     """
 
     def __init__(
