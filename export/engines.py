@@ -24,7 +24,7 @@ from runtime.engines import (
     plan,
     prepare,
 )
-from runtime.engines.planning import PRECISIONS
+from runtime.executors.device import PRECISIONS, graph_precision
 from textsr.errors import DeviceError, InputError, TextSRError
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
@@ -110,7 +110,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add = made.add_argument
     add("bundle", metavar="BUNDLE", help=f"a bundle's folder or a shipped name ({', '.join(shipped()) or 'none'})")
     add("--engine", choices=tuple(MODULES), help="library; default: tensorrt if it is installed, else tensorrt-rtx")
-    add("--precision", choices=PRECISIONS, default="fp32", help="fp16 takes the bundle's half graphs; default: fp32")
+    add("--precision", choices=PRECISIONS, default="auto",
+        help="default: auto, what the executor takes on its own: fp16 where the bundle has graphs in half precision, "
+        "else fp32")  # fmt: skip
     add("--batch", default=",".join(map(str, BATCHES)), metavar="N,N", help="a profile for each; default: %(default)s")
     add("--graphs", metavar="A,B", help="only these graphs; default: all")
     add("--cache", type=Path, metavar="DIR", help=f"default: {default_folder()}")
@@ -130,8 +132,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        settings = Settings(args.precision, _batches(args.batch), args.tf32, args.level)
         bundle = Bundle.open(args.bundle)
+        precision = graph_precision(bundle, args.precision, cuda=True)
+        settings = Settings(precision, _batches(args.batch), args.tf32, args.level)
         graphs = args.graphs.split(",") if args.graphs else None
         wanted = plan(
             bundle, settings, _target(args.engine, args.for_gpu), cache=EngineCache(args.cache), graphs=graphs

@@ -113,6 +113,7 @@ def parser() -> argparse.ArgumentParser:
     add("--executor", default="auto", choices=("auto", *EXECUTORS),
         help="what runs the graphs (default: auto, the fastest that works: see python -m runtime.doctor)")  # fmt: skip
     add("--precision", default="auto", help="auto, fp32 or fp16 (default: auto, fp16 on CUDA where it can be had)")
+    add("--threads", type=int, help="CPU threads (default: as many as the executor takes)")
     add("--seed", type=int, default=0, help="seed of the noise: same seed, same result (default: 0)")
     add("--steps", type=int, help="diffusion steps, 1 to 18; fewer are faster (default: the bundle's, 1 for compact)")
     add("--strength", type=float, metavar="SHARE",
@@ -206,7 +207,7 @@ def _run(options: argparse.Namespace) -> int:
     if found.items:
         restorer = Restorer.open(
             options.bundle, options.device, executor=options.executor, precision=options.precision,
-            guard=_guard(options),
+            threads=options.threads, guard=_guard(options),
         )  # fmt: skip
         restorer.check(_options(options))
         done: dict[int, dict[str, Any]] = {}

@@ -44,6 +44,6 @@ def footprints(options: Options) -> dict[str, tuple[int, Footprint]]:
                 lines = next(line_batches(made.pool, made.noise, made.alphabet, count, rng))
                 batches[count] = made._corrupt(lines, 0.5)
             frozen = [made.full.vqgan, made.perceptual, made.recognizer]
-            frozen += [made.teacher] if isinstance(made, DistilStage) else []
+            frozen += [made.teacher] if isinstance(made, DistilStage) and made.teacher is not None else []
             found[name] = (options.batch_size, measure(made, batches, *frozen))
     return found

@@ -27,7 +27,7 @@ from train.compact_publish import publish
 from train.decoded import DecodedStage
 from train.diagnose import Diagnostician
 from train.diagnosis import CEILING_BAR, StepsChoice, decide
-from train.distil import FEW_STEPS, DistilStage
+from train.distil import DistilStage
 from train.harness import Stage, TrainConfig, Trainer, pick_device
 from train.plan import CallOver, Clock, Plan
 from train.pool import LinePool, PoolJob, write_pool
@@ -146,9 +146,8 @@ class Parts:
             self.plan.notes.append("nothing to distil: there was no time for diffusion")
             return
         factory: Callable[..., Stage] = partial(stage, decode_lines=self.options.decode_lines)
-        if part == "distil":
-            factory = partial(factory, teach=self._teaches())
-        self._train(part, factory, self.options.batch_size, self.options.rates[rate], before)
+        teacher = part == "distil" and self._teaches()
+        self._train(part, factory, self.options.batch_size, self.options.rates[rate], before, teacher=teacher)
 
     def _teaches(self) -> bool:
         """Whether the undistilled weights in all steps read no worse than in one, within the paired interval."""
@@ -164,7 +163,14 @@ class Parts:
         return bool(figures[TEACHER]["teaches"])
 
     def _train(
-        self, part: str, factory: Callable[..., Stage], batch: int, rate: float, checkpoint: Path | None
+        self,
+        part: str,
+        factory: Callable[..., Stage],
+        batch: int,
+        rate: float,
+        checkpoint: Path | None,
+        *,
+        teacher: bool = False,
     ) -> bool:
         """Trains a part within its minutes, going on where an earlier call left it; False where there were none."""
         self.start_renderer()
@@ -173,7 +179,7 @@ class Parts:
         cfg = TrainConfig(
             stage=part, preset=given.preset, minutes=1.0, device=given.device, out=out, pool=self.pool,
             val_pool=self.val_pool, resume=resume, checkpoint=checkpoint, batch_size=batch, learning_rate=rate,
-            seed=given.seed, threads=given.threads, warmup_steps=100, save_minutes=given.save_minutes,
+            seed=given.seed, threads=given.threads, warmup_steps=100, save_minutes=given.save_minutes, teacher=teacher,
         )  # fmt: skip
         torch.manual_seed(given.seed)
         model = Model(self.config)
@@ -242,7 +248,7 @@ class Parts:
             begun = self._undistilled if name == "diffusion" else None
             work[name] = begun or self._diagnostician(checkpoint, name)
             known = work[name][0].found.by_steps()
-            self._rows(*work[name], "recogniser", sorted({most, *FEW_STEPS} - set(known)))
+            self._rows(*work[name], "recogniser", sorted({most, *TrainConfig.few_steps} - set(known)))
         if not work:
             raise InputError(f"{self.out} holds no trained weights: the minutes were too few; give more --minutes")
         name, steps, why = decide({name: doctor.found for name, (doctor, _) in work.items()})

@@ -14,7 +14,6 @@ from train.diffusion import (
     L1_WEIGHT,
     PERCEPTUAL_CROP,
     PERCEPTUAL_WEIGHT,
-    RECOGNIZER_WEIGHT,
     Corrupted,
     DiffusionStage,
 )
@@ -80,5 +79,5 @@ class DecodedStage(DiffusionStage):
         l1 = (restored - hr).abs().mean()
         perceptual = self.perceptual(restored[..., crop], hr[..., crop]).mean()
         recognizer = self.recognizer(restored, texts, filled).mean()
-        loss = L1_WEIGHT * l1 + PERCEPTUAL_WEIGHT * perceptual + RECOGNIZER_WEIGHT * recognizer
+        loss = L1_WEIGHT * l1 + PERCEPTUAL_WEIGHT * perceptual + self.cfg.recognizer_weight * recognizer
         return loss, {"l1": l1.item(), "perceptual": perceptual.item(), "recognizer": recognizer.item()}

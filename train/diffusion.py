@@ -35,7 +35,7 @@ from train.losses import PerceptualLoss, RecognizerLoss
 from train.pool import LinePool
 from train.readings import NoiseModel
 
-L1_WEIGHT, PERCEPTUAL_WEIGHT, RECOGNIZER_WEIGHT = 1.0, 1.0, 0.02  # paper, Eq. 5
+L1_WEIGHT, PERCEPTUAL_WEIGHT = 1.0, 1.0  # paper, Eq. 5; the recogniser's is an option
 DECODE_EVERY, DECODE_LINES = 4, 1
 PERCEPTUAL_CROP = 128  # columns; the perceptual network costs twice the decoder
 TEXT_LINES = 2
@@ -212,7 +212,7 @@ class DiffusionStage:
         crop = slice(left, left + PERCEPTUAL_CROP)
         perceptual = self.perceptual(restored[..., crop], hr[few][..., crop]).mean()
         recognizer = self.recognizer(restored, batch.texts[few], torch.from_numpy(batch.filled[few])).mean()
-        loss = L1_WEIGHT * l1 + PERCEPTUAL_WEIGHT * perceptual + RECOGNIZER_WEIGHT * recognizer
+        loss = L1_WEIGHT * l1 + PERCEPTUAL_WEIGHT * perceptual + self.cfg.recognizer_weight * recognizer
         return loss, {"l1": l1.item(), "perceptual": perceptual.item(), "recognizer": recognizer.item()}
 
     def _text_loss(self, now: Corrupted, truth: Tensor) -> Tensor:

@@ -26,13 +26,8 @@ from train.decoded import DecodedStage, part
 from train.diffusion import Corrupted
 from train.harness import TrainConfig, place
 
-FEW_STEPS = (4, 1)
-"""Numbers of steps that the student is distilled for."""
-TAUGHT_SHARE = 0.5
-"""Share of a batch's lines that the teacher teaches; the others have the ordinary losses."""
 
-
-def taught_steps(schedule: ResidualShiftSchedule, few: Sequence[int] = FEW_STEPS) -> tuple[int, ...]:
+def taught_steps(schedule: ResidualShiftSchedule, few: Sequence[int] = TrainConfig.few_steps) -> tuple[int, ...]:
     """The trained steps t that sampling in ``few`` steps keeps, in falling order. Not t = 0, whose trajectory is one
     estimate long: the ordinary loss teaches that."""
     return tuple(sorted({t for count in few for t in schedule.kept(count)} - {0}, reverse=True))
@@ -74,25 +69,16 @@ class DistilStage(DecodedStage):
     """Teaches a model what itself, as it was in ``cfg.checkpoint``, reaches in all its steps.
 
     Without ``cfg.checkpoint`` the teacher is the model as given; a resumed run needs it named. A teacher whose many
-    steps make a line harder to read is worth nothing: without ``teach`` the few-step states learn from the true latent.
+    steps make a line harder to read is worth nothing: without ``cfg.teacher`` the few-step states learn from the truth.
     """
 
-    def __init__(
-        self,
-        full: Model,
-        cfg: TrainConfig,
-        device: torch.device,
-        *,
-        decode_lines: int | None = None,
-        teach: bool = True,
-    ) -> None:
+    def __init__(self, full: Model, cfg: TrainConfig, device: torch.device, *, decode_lines: int | None = None) -> None:
         """Raises InputError for a resumed run without its teacher."""
-        if cfg.resume is not None and cfg.checkpoint is None:
+        if cfg.teacher and cfg.resume is not None and cfg.checkpoint is None:
             raise InputError("--resume of --stage distil needs its teacher: give --checkpoint, as the run had it")
         super().__init__(full, cfg, device, decode_lines=decode_lines)
-        self.steps = taught_steps(self.schedule)
-        self.teach = teach
-        self.teacher = self._teacher(full, cfg)
+        self.steps = taught_steps(self.schedule, cfg.few_steps)
+        self.teacher = self._teacher(full, cfg) if cfg.teacher else None
 
     def _teacher(self, full: Model, cfg: TrainConfig) -> Model:
         teacher = Model(full.preset)
@@ -104,9 +90,9 @@ class DistilStage(DecodedStage):
         return place(teacher, self.device).eval().requires_grad_(False)
 
     @contextmanager
-    def _as_teacher(self) -> Iterator[None]:
+    def _as(self, teacher: Model) -> Iterator[None]:
         """Predictions inside are the teacher's. The autoencoder is the same, so batches being made do not notice."""
-        student, self.full = self.full, self.teacher
+        student, self.full = self.full, teacher
         try:
             yield
         finally:
@@ -115,20 +101,37 @@ class DistilStage(DecodedStage):
     def loss(self, now: Corrupted, progress: float) -> tuple[Tensor, dict[str, float]]:
         """The ordinary losses on one part of the lines; on the other the distance to the teacher's latent, and the
         losses on its decoded images against the truth. ``taught`` is that distance, ``taught_l1`` and so on those."""
-        count = round(TAUGHT_SHARE * len(now.z_t))
+        if self.teacher is None:  # all lines have the same losses: `_on_own_estimate` puts some at the few-step states
+            return super().loss(now, progress)
+        count = self._taught(now)
         ordinary, figures = super().loss(part(now, slice(count, None)), progress)
         if count == 0:
             return ordinary, figures
         state = self._few_step_state(part(now, slice(count)))
-        target = state.z_0
-        if self.teach:
-            with self._as_teacher():
-                target = endpoints(self.schedule, self._predict, state)
+        with self._as(self.teacher):
+            target = endpoints(self.schedule, self._predict, state)
         z0_hat = self._predict(state)
         taught = (z0_hat - target).abs().mean()
         decoded, parts = self._on_decoded(z0_hat, state)
         figures |= {"taught": taught.item(), **{f"taught_{name}": value for name, value in parts.items()}}
         return ordinary + taught + decoded, figures
+
+    def _taught(self, now: Corrupted) -> int:
+        """How many of the lines are taught. With a teacher at least one is not: it has the ordinary losses."""
+        count = round(self.cfg.taught_share * len(now.z_t))
+        return count if self.teacher is None else min(count, len(now.z_t) - 1)
+
+    @torch.no_grad()
+    def _on_own_estimate(self, now: Corrupted) -> Corrupted:
+        """Without a teacher the taught lines, the last, get few-step states here; the others' are the parent's."""
+        others = len(now.z_t) if self.teacher is not None else len(now.z_t) - self._taught(now)
+        if others == len(now.z_t):
+            return super()._on_own_estimate(now)
+        states = [self._few_step_state(part(now, slice(others, None)))]
+        if others:  # first, where the text diffusion looks: it is to see all times
+            states.insert(0, super()._on_own_estimate(part(now, slice(others))))
+        z_t, t = torch.cat([state.z_t for state in states]), torch.cat([state.t for state in states])
+        return replace(now, z_t=z_t, t=t)
 
     @torch.no_grad()
     def _few_step_state(self, now: Corrupted) -> Corrupted:
@@ -140,6 +143,8 @@ class DistilStage(DecodedStage):
         last = len(self.schedule) - 1
         noise = torch.randn(2, *now.z_y.shape, device=self.device)
         prior = replace(now, z_t=now.z_y + self.schedule.prior_std * noise[0], t=torch.full_like(now.t, last))
+        if steps[-1] == last:
+            return prior
         t = torch.tensor(steps, device=self.device)
         eta = self.etas[t][:, None, None, None]
         own = (1 - eta) * self._predict(prior) + eta * now.z_y + self.schedule.kappa * eta.sqrt() * noise[1]
@@ -147,7 +152,7 @@ class DistilStage(DecodedStage):
 
     def _latent_loss(self, z0_hat: Tensor, now: Corrupted) -> Tensor:
         """As in the parent, but not at the steps that the teacher teaches: there the mean would pull to the blur."""
-        if not self.teach:
+        if self.teacher is None:
             return super()._latent_loss(z0_hat, now)
         taught = torch.isin(now.t, torch.tensor(self.steps, device=now.t.device))
         each = (z0_hat - now.z_0).abs().mean((1, 2, 3)) * ~taught

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import cast
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE = timedelta(hours=2)
 """How long a process waits for the others: rank 0 saves and validates alone."""
+RANK_SEEDS = 1_000_003
+"""Between the seeds of two processes; a resumed run adds its steps to a seed."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -46,6 +49,10 @@ class Group:
         """Whether this process writes and reports."""
         return self.rank == 0
 
+    def seed(self, seed: int) -> int:
+        """The run's seed as this process uses it, so that no two draw the same."""
+        return seed + self.rank * RANK_SEEDS
+
     def wrap(self, module: nn.Module) -> nn.Module:
         """``module`` with its gradients averaged over the processes; itself where there is one process.
 
@@ -62,6 +69,19 @@ class Group:
     def accumulating(self) -> AbstractContextManager[None]:
         """Within it gradients are added up in this process alone."""
         return nullcontext() if self._wrapped is None else cast(AbstractContextManager[None], self._wrapped.no_sync())
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Gives every process the mean of all gradients, where no module is wrapped; one that has none counts as 0."""
+        if self.world == 1 or self._wrapped is not None:
+            return
+        trained = [one for one in parameters if one.requires_grad]
+        for one in trained:
+            if one.grad is None:
+                one.grad = torch.zeros_like(one)
+        grads = [one.grad for one in trained if one.grad is not None]
+        mean = self._sum(torch.cat([grad.flatten() for grad in grads])) / self.world
+        for grad, part in zip(grads, mean.split([grad.numel() for grad in grads]), strict=True):
+            grad.copy_(part.view_as(grad))  # in place: a fused optimiser wants the memory format of the parameter
 
     def any(self, flag: bool) -> bool:
         """Whether it is so in any process."""

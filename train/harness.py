@@ -92,6 +92,10 @@ class TrainConfig(RunConfig):
     pool: Path
     val_pool: Path
     own_estimates: float = 0.5  # share of lines trained on the network's own first estimate (diffusion)
+    few_steps: tuple[int, ...] = (4, 1)  # numbers of steps that the student is taught for (distil)
+    taught_share: float = 0.5  # share of a batch's lines that are taught them; the others have the ordinary losses
+    teacher: bool = True  # whether it is a teacher that shows them, or the truth alone
+    recognizer_weight: float = 0.02  # of the recogniser's loss on decoded images; paper: 0.02
 
 
 class Stage(Protocol):
@@ -240,6 +244,7 @@ class Trainer:
                     raise self._not_finite("loss", loss, batches)
                 (loss / len(batches)).backward()
             figures.add({"loss": loss.item(), **parts})
+        self.group.average_gradients(self.stage.model.parameters())
         norm = nn.utils.clip_grad_norm_(self.stage.model.parameters(), cfg.clip or math.inf)
         if not torch.isfinite(norm):  # the step would spoil every weight
             raise self._not_finite("gradient", norm, batches)
@@ -320,7 +325,9 @@ class Trainer:
                 self.ema.module.load_state_dict(load_file(folder / "ema.safetensors"))
             else:
                 log.warning("%s has no ema.safetensors: the averages start again from its last weights", folder)
-            if (folder / "random.pt").is_file():
+            if not self.group.leads:  # the draws kept are those of the process that leads
+                torch.manual_seed(self.group.seed(cfg.seed) + self.at.step)
+            elif (folder / "random.pt").is_file():
                 set_random_state(torch.load(folder / "random.pt", weights_only=True), self.device)
             else:
                 log.warning("%s has no random.pt (an older run): it goes on with other random draws", folder)

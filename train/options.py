@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textsr.config import ABLATIONS, PRESETS
+from textsr.config import ABLATIONS, PRESETS, preset
 from textsr.errors import InputError
 from train.data import HELP
 from train.harness import RunConfig, TrainConfig
@@ -61,7 +61,8 @@ DEFAULTS = {
     "distil": Defaults(8, 1e-4),
     "paper": Defaults(64, 1e-5, save_minutes=30.0, ema_decay=0.999, warmup_steps=0, clip=0.0),
 }
-POOLED = ("pool", "val_pool", "lines", "own_estimates")
+DISTIL_ONLY = ("few_steps", "taught_share", "teacher")
+POOLED = ("pool", "val_pool", "lines", "own_estimates", "recognizer_weight", *DISTIL_ONLY)
 """Options of the stages that train on pools of rendered lines; the paper's stage takes the first two as well."""
 PAPER_ONLY = (
     "data", "val_data", "workers", "phases", "stand_in", "ocr", "text", "mom", "tdm", "text_loss", "recompute",
@@ -126,6 +127,18 @@ def _pools(made: argparse.ArgumentParser) -> None:
         "--own-estimates", type=float, default=0.5,
         help="diffusion: share of lines trained on the network's own estimate (0.5)",
     )  # fmt: skip
+    group.add_argument(
+        "--recognizer-weight", type=float, default=0.02,
+        help="diffusion and distil: of the recogniser's loss on decoded lines (0.02, as in the paper)",
+    )  # fmt: skip
+    group.add_argument(
+        "--few-steps", type=int, nargs="+", default=[4, 1], metavar="N", help="distil: numbers of steps taught (4 1)"
+    )
+    group.add_argument("--taught-share", type=float, default=0.5, help="distil: share of lines taught them (0.5)")
+    group.add_argument(
+        "--teacher", action=argparse.BooleanOptionalAction, default=True,
+        help="distil: taught by what --checkpoint reaches in all its steps (default), or by the truth alone",
+    )  # fmt: skip
 
 
 def _paper(made: argparse.ArgumentParser) -> None:
@@ -172,7 +185,7 @@ def config(given: argparse.Namespace) -> RunConfig:
         return _paper_config(given, options)
     for name in ("lines", *PAPER_ONLY):
         del options[name]
-    options["tensorboard"] = bool(given.tensorboard)
+    options |= {"tensorboard": bool(given.tensorboard), "few_steps": tuple(given.few_steps)}
     options["pool"] = given.pool or rendered(given, "train", given.lines)
     options["val_pool"] = given.val_pool or rendered(given, "val", VALIDATION_LINES)
     return TrainConfig(**options)
@@ -205,12 +218,18 @@ def _check(given: argparse.Namespace) -> None:
         raise InputError(f"--steps {given.steps}: give a positive number of steps")
     if given.accumulate < 1 or given.workers < 0 or given.validate < 0:
         raise InputError("--accumulate is at least 1, --workers and --validate at least 0")
+    if not 0 <= given.taught_share <= 1 or given.recognizer_weight < 0:
+        raise InputError("--taught-share lies in [0, 1], --recognizer-weight is at least 0")
+    steps = preset(given.preset).schedule.steps
+    if not all(1 <= count <= steps for count in given.few_steps):
+        raise InputError(f"--few-steps {given.few_steps}: {given.preset} takes 1 to {steps} steps")
     if given.without and given.stage == "autoencoder":
         raise InputError("--without concerns the other stages: the autoencoder has none of these parts")
     if given.stage == "paper":
-        foreign = [name for name in ("lines", "own_estimates") if getattr(given, name) != getattr(usual, name)]
+        foreign = [name for name in POOLED[2:] if getattr(given, name) != getattr(usual, name)]
     else:
-        foreign = [name for name in PAPER_ONLY if getattr(given, name) != getattr(usual, name)]
+        others = PAPER_ONLY if given.stage == "distil" else (*PAPER_ONLY, *DISTIL_ONLY)
+        foreign = [name for name in others if getattr(given, name) != getattr(usual, name)]
         if given.minutes is None and given.steps is None:
             raise InputError(f"--stage {given.stage} needs a budget: give --minutes or --steps")
     if foreign:

@@ -7,6 +7,7 @@ import logging
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,12 +72,19 @@ def new_model(cfg: RunConfig, start: Path | None, metadata: Mapping[str, str]) -
 
 
 def new_stage(cfg: RunConfig, model: Model, group: Group, metadata: Mapping[str, str]) -> Stage:
-    """The stage of a run. Raises InputError for one that several processes cannot train."""
+    """The stage of a run. Each process draws its share of a step's lines, and all else, from a stream of its own.
+
+    :raises InputError: several processes cannot train this stage, or cannot share its batch.
+    """
     if isinstance(cfg, PaperConfig):
         return PaperStage(model, cfg, group, metadata)
     assert isinstance(cfg, TrainConfig)
-    if group.world > 1:
-        raise InputError(f"--stage {cfg.stage} trains in one process: start it with python -m train.run")
+    if group.world > 1 and cfg.stage == "autoencoder":  # it replaces dead codes by what its own process saw
+        raise InputError("--stage autoencoder trains in one process: start it with python -m train.run")
+    if cfg.batch_size % group.world:
+        raise InputError(f"--batch-size {cfg.batch_size} cannot be shared evenly by {group.world} processes")
+    cfg = replace(cfg, batch_size=cfg.batch_size // group.world, seed=group.seed(cfg.seed))
+    torch.manual_seed(cfg.seed)
     pooled: dict[str, Callable[..., Stage]] = {
         "autoencoder": AutoencoderStage,
         "diffusion": DiffusionStage,

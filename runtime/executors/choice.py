@@ -65,7 +65,7 @@ def open_executor(
     :param threads: CPU threads of one graph; None leaves it to the executor.
     :param precision: fp32, fp16 (the bundle's half graphs; torch converts its networks), or auto: fp16 on CUDA where
         it can be had, else fp32.
-    :raises InputError: unknown executor or precision, or malformed device.
+    :raises InputError: unknown executor or precision, malformed device, or fewer than 1 thread.
     :raises DeviceError: the device is not there, or cannot be used.
     :raises EngineError: the executor's package is not installed, or it does not work here.
     :raises BundleError: the bundle has no half graphs, and fp16 is asked for.
@@ -76,6 +76,8 @@ def open_executor(
         raise InputError(f"unknown executor {executor!r}: choose one of {', '.join([AUTO, *EXECUTORS])}")
     check_precision(precision)
     Device.parse(device)
+    if threads is not None and threads < 1:
+        raise InputError(f"{threads} threads: give at least 1")
     try:
         module = import_module(EXECUTORS[executor])
         opened: Executor = module.open_bundle(bundle, device, threads, precision)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.types import Message
 
@@ -114,12 +115,16 @@ def _from_picture(picture: Picture, limits: Limits) -> Item:
 
 
 async def _from_form(request: Request, asking: Asking[Chosen], limits: Limits) -> tuple[list[Item], Chosen]:
+    most = {"max_files": limits.items, "max_fields": 4 * limits.items + 32, "max_part_size": 1 << 16}
     try:
-        form = await request.form(max_files=limits.items, max_fields=4 * limits.items + 32, max_part_size=1 << 16)
-    except HTTPException as error:
-        if "Too many files" in str(error.detail):
+        async with aclosing(request.stream()) as stream:
+            parser = MultiPartParser(request.headers, stream, **most)
+            parser.spool_max_size = limits.body  # which no file exceeds: none is written to the disk
+            form = await parser.parse()
+    except MultiPartException as error:
+        if "Too many files" in error.message:
             _count(limits.items + 1, limits)
-        raise Problem(400, "malformed", f"The form cannot be read: {str(error.detail)[:200]}") from error
+        raise Problem(400, "malformed", f"The form cannot be read: {error.message[:200]}") from error
     try:
         return await _from_fields(form, asking, limits)
     finally:

@@ -192,19 +192,20 @@ def test_the_whole_path_from_a_shell(tiny_bundle: Path, tmp_path: Path) -> None:
     assert "no bundle 'absent'" in wrong.stderr
 
 
-def test_executor_and_precision_are_passed_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[tuple[str, ...], dict[str, str]]] = []
+def test_executor_precision_and_threads_are_passed_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[tuple[str, ...], dict[str, object]]] = []
 
-    def opened(*given: str, guard: object, **options: str) -> Restorer:
+    def opened(*given: str, guard: object, **options: object) -> Restorer:
         asked.append((given, options))
         return stub_restorer(KnowingReader())
 
     monkeypatch.setattr(Restorer, "open", opened)
     assert run("in/a.png", "-o", "out") == 0
-    assert run("in/a.png", "-o", "x", "--device", "cpu", "--executor", "torch", "--precision", "fp32") == 0
+    given = "--device", "cpu", "--executor", "torch", "--precision", "fp32", "--threads", "2"
+    assert run("in/a.png", "-o", "x", *given) == 0
     assert asked == [
-        (("compact", "auto"), {"executor": "auto", "precision": "auto"}),
-        (("compact", "cpu"), {"executor": "torch", "precision": "fp32"}),
+        (("compact", "auto"), {"executor": "auto", "precision": "auto", "threads": None}),
+        (("compact", "cpu"), {"executor": "torch", "precision": "fp32", "threads": 2}),
     ]
 
 

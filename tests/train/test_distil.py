@@ -109,6 +109,7 @@ def test_states_are_the_priors_or_the_students_own(stage: DistilStage, batch: Co
 
 
 def test_only_the_student_learns(stage: DistilStage, batch: Corrupted) -> None:
+    assert stage.teacher is not None
     before = {name: tensor.clone() for name, tensor in stage.teacher.state_dict().items()}
     stage.model.zero_grad(set_to_none=True)
     with torch.autocast("cpu", torch.bfloat16):
@@ -139,14 +140,27 @@ def test_ordinary_lines_at_a_taught_step_have_no_latent_loss(stage: DistilStage,
         assert found.item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_teacher_that_does_not_teach_leaves_the_truth_as_the_target(
-    stage: DistilStage, batch: Corrupted, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_without_a_teacher_the_few_step_states_learn_from_the_truth(
+    stage: DistilStage, batch: Corrupted, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
-    monkeypatch.setattr(stage, "teach", False)
-    monkeypatch.setattr(stage, "_predict", lambda now: now.z_0.clone().requires_grad_())
+    seen: list[Corrupted] = []
+
+    def truth(now: Corrupted) -> torch.Tensor:
+        seen.append(now)
+        return now.z_0.clone().requires_grad_()
+
+    monkeypatch.setattr(stage, "teacher", None)
+    monkeypatch.setattr(stage, "cfg", replace(stage.cfg, taught_share=share, few_steps=(1,)))
+    monkeypatch.setattr(stage, "steps", taught_steps(SCHEDULE, (1,)))
+    monkeypatch.setattr(stage, "_predict", truth)
     monkeypatch.setattr(stage, "_text_loss", lambda *_: torch.zeros(()))
     _, figures = stage.loss(batch, 0.5)
-    assert figures["taught"] == figures["latent"] == 0
+    others = len(batch.t) - round(share * len(batch.t))
+    assert figures["latent"] == 0
+    assert seen[-1].t.tolist() == batch.t.tolist()[:others] + [17] * (len(batch.t) - others)
+    assert torch.equal(seen[-1].z_t[:others], batch.z_t[:others])
+    assert not torch.isclose(seen[-1].z_t[others:], batch.z_t[others:]).all(dim=(1, 2, 3)).any()
 
 
 def test_a_part_of_a_batch_is_cut_alike(batch: Corrupted) -> None:

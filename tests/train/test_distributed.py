@@ -14,10 +14,13 @@ pytest.importorskip("stlpips_pytorch", reason="the weights of the perceptual los
 
 from safetensors.torch import load_file
 
+from tests.train.small import write_pools
 from tests.train.small_paper import METADATA, tiny_model, write_data
 from textsr.checkpoint import save_model
+from textsr.config import TINY
 from textsr.errors import InputError
-from train.distributed import open_group
+from textsr.graphs import Model
+from train.distributed import RANK_SEEDS, Group, open_group
 
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -73,6 +76,45 @@ def test_two_processes_train_as_one_does(tmp_path: Path, options: list[str]) -> 
     assert apart.max() <= 2.1 * RATE
     assert (apart < 0.1 * RATE).float().mean() > 0.99
     assert list((two / "tensorboard").glob("events*"))
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_lines_of_a_pool(tmp_path: Path) -> None:
+    """Their gradient is the mean of what each of them has alone, on its own lines and noise."""
+    write_pools(tmp_path)
+    save_model(Model(TINY), tmp_path / "W.safetensors")
+
+    def trained(out: str, seed: int, batch: int, start: tuple[str, ...] = ()) -> dict[int, torch.Tensor]:
+        command = ["-m", "train.run", "--stage", "distil", "--no-teacher", "--few-steps", "1", "--preset", "tiny"]
+        command += ["--device", "cpu", "--precision", "fp32", "--steps", "1", "--clip", "0", "--threads", "1"]
+        command += ["--pool", str(tmp_path / "pool"), "--val-pool", str(tmp_path / "val"), "--out", str(tmp_path / out)]
+        command += ["--checkpoint", str(tmp_path / "W.safetensors"), "--seed", str(seed), "--batch-size", str(batch)]
+        done = subprocess.run([sys.executable, *start, *command], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return moments(tmp_path / out)
+
+    both = trained("both", 3, 4, TORCHRUN)
+    first, second = trained("first", 3, 2), trained("second", 3 + RANK_SEEDS, 2)
+    assert both.keys() == first.keys() | second.keys()
+    assert any(not torch.equal(first[number], second[number]) for number in first.keys() & second.keys())
+    for number, gradient in both.items():
+        nothing = torch.zeros_like(gradient)
+        mean = (first.get(number, nothing) + second.get(number, nothing)) / 2
+        torch.testing.assert_close(gradient, mean, rtol=1e-3, atol=1e-4 * float(mean.abs().max()))
+
+
+def test_the_mean_of_gradients_counts_what_is_missing_as_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    group = Group(torch.device("cpu"), rank=0, world=2)
+    others = torch.tensor([1.0, 2.0, 3.0, 4.0])  # of the other process, all parameters in a row
+    monkeypatch.setattr(group, "_sum", lambda values: values + others)
+    known, unknown, frozen = (torch.nn.Parameter(torch.zeros(shape)) for shape in ((2,), (2, 1), (5,)))
+    frozen.requires_grad_(False)
+    known.grad = torch.tensor([3.0, 4.0])
+    group.average_gradients([known, frozen, unknown])
+    assert known.grad.tolist() == [2.0, 3.0]
+    assert unknown.grad is not None
+    assert unknown.grad.tolist() == [[1.5], [2.0]]
+    assert frozen.grad is None
 
 
 def test_a_numbered_device_is_not_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:

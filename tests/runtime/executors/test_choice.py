@@ -150,9 +150,9 @@ def test_a_machine_without_a_driver_is_recognised(monkeypatch: pytest.MonkeyPatc
 
 
 def test_options_are_checked_first(bundle: Bundle) -> None:
-    for options in ({"executor": "abacus"}, {"precision": "int4"}, {"device": "gpu"}):
+    for options in ({"executor": "abacus"}, {"precision": "int4"}, {"device": "gpu"}, {"threads": 0}):
         with pytest.raises(InputError):
-            open_executor(bundle, **options)  # type: ignore[arg-type]
+            open_executor(bundle, **options)
     with pytest.raises(InputError):
         open_executor(bundle, "cpu", executor="onnxruntime", precision="half")
     with pytest.raises(DeviceError, match="TensorRT needs CUDA"):

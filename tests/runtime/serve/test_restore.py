@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,20 @@ def test_json_and_form_give_what_the_restorer_gives() -> None:
     assert (pixels(base64.b64decode(first["input"])) == decode_image(line(0))).all()
     assert set(first["timings"]) == {"read", "restore", "finish"}
     assert (second["name"], second["reader"], second["after"], second["input"]) == ("a.png", "given", None, None)
+
+
+def test_an_upload_never_touches_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("a temporary file was opened")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)  # what a SpooledTemporaryFile grows into
+    noise = np.random.default_rng(0).integers(0, 255, (500, 800, 3), np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(noise).save(stream, "BMP")  # 1.2 MB
+    with serving(stub_restorer(KnowingReader())) as client:
+        answer = client.post("/v1/restore", files=[("file", ("a.bmp", stream.getvalue()))], data={"steps": "1"})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["results"][0]["name"] == "a.bmp"
 
 
 def test_a_picture_alone_with_its_evidence_in_the_headers() -> None:
