@@ -36,18 +36,20 @@ def advise(
     failed: Collection[str] = (),
     *,
     index: int = 0,
+    bf16: bool = False,
     machine: str | None = None,
     system: str | None = None,
 ) -> list[Advice]:
-    """What would make restoring faster, best first; nothing where all is there or no GPU could use it.
+    """What would make restoring faster, best first; nothing where all is there or nothing here could use it.
 
     :param failed: executors that ``auto`` tried on the GPU in vain.
     :param index: of the GPU to use, where there are several.
+    :param bf16: whether the processor multiplies in bfloat16.
     """
     versions = {library.name: library.version for library in libraries if library.version}
     mended = _mended(versions, ort)
     if not gpu.gpus:
-        return mended
+        return [*mended, *(_openvino() if bf16 and "openvino" not in versions else [])]
     if (machine or platform.machine()).lower() not in ("x86_64", "amd64"):
         return [*mended, Advice("", "", "the commands known here are for x86-64: see the packages' pages for yours")]
     if gpu.cuda_major < NEEDED_CUDA:
@@ -65,6 +67,11 @@ def advise(
         command = "python -m export.build --precision fp16"
         found.append(Advice("", command, "the bundle has no half-precision graphs, which are what is fast on a GPU"))
     return found if any(advice.executor == "onnxruntime" for advice in found) else [*mended, *found]
+
+
+def _openvino() -> list[Advice]:
+    why = "this processor multiplies in bfloat16: --executor openvino takes about half the time of ONNX Runtime"
+    return [Advice("openvino", 'pip install "openvino>=2025"', why)]
 
 
 def _mended(versions: dict[str, str], ort: OnnxRuntime) -> list[Advice]:

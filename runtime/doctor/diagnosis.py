@@ -14,9 +14,16 @@ from runtime.bundle import Bundle
 from runtime.doctor.advice import Advice, advise
 from runtime.doctor.gpu import GpuFound, find_gpus
 from runtime.doctor.kept import BundleFound, CacheFound, find_bundle, find_cache
-from runtime.doctor.libraries import Library, OnnxRuntime, find_libraries, find_onnxruntime, library_warnings
+from runtime.doctor.libraries import (
+    Library,
+    OnnxRuntime,
+    find_libraries,
+    find_onnxruntime,
+    library_warnings,
+    multiplies_in_bf16,
+)
 from runtime.doctor.line import FAILURES, STEPS, Trial, close, draw_line, told, try_executor
-from runtime.executors import EXECUTORS, choose_executor, open_executor
+from runtime.executors import EXECUTORS, ON_CUDA, choose_executor, open_executor
 from runtime.options import Options
 from runtime.restorer import Restorer
 from textsr.device import Device
@@ -107,7 +114,7 @@ def diagnose(
         steps=steps if self_test else None,
         trials=trials,
         warnings=tuple(warnings),
-        advice=tuple(advise(gpu, libraries, ort, found, failed, index=wanted.index)),
+        advice=tuple(advise(gpu, libraries, ort, found, failed, index=wanted.index, bf16=multiplies_in_bf16())),
     )
 
 
@@ -135,7 +142,7 @@ def _passed_over(tried: Sequence[Considered], device: str) -> list[Considered]:
     taken = tried[-1]
     behind = f"not tried: {taken.executor} on {taken.device} comes first"
     on_cpu = "not tried: on the CPU auto takes ONNX Runtime alone"
-    rest = [] if taken.device == "cpu" else [(name, taken.device, behind) for name in EXECUTORS]
+    rest = [] if taken.device == "cpu" else [(name, taken.device, behind) for name in ON_CUDA]
     if not device.startswith("cuda"):
         rest += [(name, "cpu", behind if (name, "cpu") == REFERENCE else on_cpu) for name in EXECUTORS]
     known = {(at.executor, at.device) for at in tried}
@@ -155,7 +162,7 @@ def places(wanted: Device, gpu: GpuFound) -> list[tuple[str, str]]:
     unless the GPU is asked for."""
     found = [REFERENCE]
     if wanted.kind == "cuda" or (wanted.kind == "auto" and gpu.gpus):
-        found += [(name, str(Device("cuda", wanted.index))) for name in EXECUTORS]
+        found += [(name, str(Device("cuda", wanted.index))) for name in ON_CUDA]
     if wanted.kind != "cuda":
         found += [(name, "cpu") for name in EXECUTORS if _exists(name, "cpu") and (name, "cpu") != REFERENCE]
     return found
@@ -183,5 +190,5 @@ def asked_for(trial: Trial, wanted: Device) -> bool:
 
 
 def _restorer(bundle: Bundle, executor: str, device: str) -> Restorer:
-    precision = "fp32" if device == "cpu" else "auto"
+    precision = "fp32" if device == "cpu" and executor != "openvino" else "auto"
     return Restorer(bundle, open_executor(bundle, device, executor=executor, precision=precision), None)

@@ -15,7 +15,7 @@ from textsr.errors import EngineError
 
 PACKAGES = (
     *("numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "cuda-bindings"),
-    *("torch", "rapidocr"),
+    *("openvino", "torch", "rapidocr"),
 )
 CUDA = "CUDAExecutionProvider"
 _NO_READER = (
@@ -74,6 +74,16 @@ def _note(name: str) -> str:
     if name in ("tensorrt", "tensorrt-rtx"):
         return engine_problem(name)
     return ""
+
+
+def multiplies_in_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor multiplies matrices of bfloat16; False where that is not known, as it is on Linux alone."""
+    try:
+        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    flags = {word for line in text.splitlines() if line.startswith("flags") for word in line.split()}
+    return not flags.isdisjoint(("amx_bf16", "avx512_bf16"))
 
 
 def torch_cuda() -> str:

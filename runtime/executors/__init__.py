@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from runtime.executors.choice import EXECUTORS, Attempt, Choice, choose_executor, open_executor
+from runtime.executors.choice import EXECUTORS, ON_CUDA, Attempt, Choice, choose_executor, open_executor
 
-__all__ = ["EXECUTORS", "Attempt", "Choice", "choose_executor", "open_executor"]
+__all__ = ["EXECUTORS", "ON_CUDA", "Attempt", "Choice", "choose_executor", "open_executor"]

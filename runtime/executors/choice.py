@@ -20,9 +20,12 @@ EXECUTORS = {
     "tensorrt": "runtime.executors.tensorrt",
     "onnxruntime": "runtime.executors.onnxruntime",
     "torch": "runtime.executors.torch",
+    "openvino": "runtime.executors.openvino",
 }
-"""Module of each executor, imported only when it is asked for or tried; on a GPU ``auto`` tries them in this order.
-Each has ``open_bundle(bundle, device, threads, precision)``."""
+"""Module of each executor, imported only when it is asked for or tried. Each has ``open_bundle(bundle, device, threads,
+precision)``."""
+ON_CUDA = ("tensorrt", "onnxruntime", "torch")
+"""What ``auto`` tries on a GPU, in this order."""
 AUTO = "auto"
 _PROOF = "text_condition"
 """A small graph that every bundle has: running it proves that an executor works."""
@@ -60,11 +63,11 @@ def open_executor(
     """An executor for the bundle's graphs.
 
     :param device: auto (CUDA where an executor can use it, else CPU), cpu, cuda or cuda:N.
-    :param executor: auto (see `choose_executor`), tensorrt (TensorRT or TensorRT-RTX, CUDA only), onnxruntime, or
-        torch, which needs the extra [export].
+    :param executor: auto (see `choose_executor`), tensorrt (TensorRT or TensorRT-RTX, CUDA only), onnxruntime, torch,
+        which needs the extra [export], or openvino (CPU only), which needs the extra [openvino].
     :param threads: CPU threads of one graph; None leaves it to the executor.
-    :param precision: fp32, fp16 (the bundle's half graphs; torch converts its networks), or auto: fp16 on CUDA where
-        it can be had, else fp32.
+    :param precision: fp32, fp16 (the bundle's half graphs; torch converts its networks), bf16 (openvino), or auto: fp16
+        on CUDA where it can be had, bf16 with openvino on processors that multiply in it, else fp32.
     :raises InputError: unknown executor or precision, malformed device, or fewer than 1 thread.
     :raises DeviceError: the device is not there, or cannot be used.
     :raises EngineError: the executor's package is not installed, or it does not work here.
@@ -101,7 +104,7 @@ def choose_executor(
     absent = ""
     if wanted.kind != "cpu":
         absent, place = no_gpu(), str(Device("cuda", wanted.index))
-        for name in EXECUTORS:
+        for name in ON_CUDA:
             opened = None
             if absent:
                 attempts.append(Attempt(name, place, absent))

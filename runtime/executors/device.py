@@ -10,7 +10,7 @@ from typing import Literal
 from runtime.bundle import Bundle
 from textsr.errors import EngineError, InputError
 
-PRECISIONS = ("auto", "fp32", "fp16")
+PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 
 
 def check_precision(precision: str) -> None:
@@ -20,8 +20,13 @@ def check_precision(precision: str) -> None:
 
 
 def graph_precision(bundle: Bundle, precision: str, *, cuda: bool) -> Literal["fp32", "fp16"]:
-    """The precision of the bundle's graphs to run: ``auto`` is fp16 on CUDA where all graphs are there in half."""
+    """The precision of the bundle's graphs to run: ``auto`` is fp16 on CUDA where all graphs are there in half.
+
+    Raises InputError for bf16, in which no graphs are stored.
+    """
     check_precision(precision)
+    if precision == "bf16":
+        raise InputError("precision 'bf16' is for the executor openvino: choose that, or fp32")
     if precision == "auto":
         has_half = all(graph.half is not None for graph in bundle.graphs.values())
         return "fp16" if cuda and has_half else "fp32"
@@ -43,14 +48,15 @@ def no_gpu() -> str:
 
 
 class Lifetime:
-    """Whether an executor may still be used: not after `end`, and with a GPU not in a forked process."""
+    """Whether an executor may still be used: not after `end`, and one that is ``bound`` to its process, by a GPU or
+    by threads of its own, not in a forked one."""
 
-    def __init__(self, name: str, *, cuda: bool) -> None:
+    def __init__(self, name: str, *, bound: bool) -> None:
         self.name, self._ended = name, False
-        self._process = os.getpid() if cuda else None
+        self._process = os.getpid() if bound else None
 
     def check(self) -> None:
-        """Raises EngineError when the executor is closed or CUDA is used after a fork."""
+        """Raises EngineError when the executor is closed, or is bound to another process."""
         if self._process not in (None, os.getpid()):
             raise EngineError(f"{self.name} is used after a fork: open the executor in the process that uses it")
         if self._ended:

@@ -139,7 +139,7 @@ class OrtExecutor:
             self._prefer_cuda(bundle, precision)
         plain = self.device.kind == "cpu" and self.precision == "fp32"
         self.name = f"onnxruntime:{self.device}" if plain else f"onnxruntime:{self.device}:{self.precision}"
-        self._life = Lifetime(self.name, cuda=self.device.kind == "cuda")
+        self._life = Lifetime(self.name, bound=self.device.kind == "cuda")
         logger.info("%s: the bundle's %s graphs", self.name, self.precision)
 
     def _choose_graphs(self, bundle: Bundle, precision: str) -> None:

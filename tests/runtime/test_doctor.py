@@ -17,7 +17,7 @@ from runtime.doctor.__main__ import main
 from runtime.doctor.diagnosis import Auto, Considered, ask_auto, places
 from runtime.doctor.gpu import Gpu, GpuFound
 from runtime.doctor.line import HEIGHT, IDENTICAL_DB, Trial, blank, psnr, try_executor
-from runtime.executors import EXECUTORS, Attempt, Choice, choice
+from runtime.executors import ON_CUDA, Attempt, Choice, choice
 from runtime.executors.onnxruntime import OrtExecutor
 from tests.runtime.doctor_schema import SCHEMA, check
 from tests.runtime.executors.helpers import open_fake
@@ -260,10 +260,10 @@ def test_a_bundle_that_is_not_there_is_a_finding(tmp_path: Path, capsys: pytest.
 
 def test_what_is_chosen_from_and_tested_on_each_device() -> None:
     none = GpuFound(problem="none")
-    reference, cpu = ("onnxruntime", "cpu"), [("torch", "cpu")]
+    reference, cpu = ("onnxruntime", "cpu"), [("torch", "cpu"), ("openvino", "cpu")]
     assert places(Device("auto"), none) == places(Device("cpu"), H100) == [reference, *cpu]
-    assert places(Device("auto"), H100) == [reference, *((name, "cuda:0") for name in EXECUTORS), *cpu]
-    assert places(Device("cuda", 1), none) == [reference, *((name, "cuda:1") for name in EXECUTORS)]
+    assert places(Device("auto"), H100) == [reference, *((name, "cuda:0") for name in ON_CUDA), *cpu]
+    assert places(Device("cuda", 1), none) == [reference, *((name, "cuda:1") for name in ON_CUDA)]
 
 
 def test_auto_asked_for_cuda_says_nothing_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,7 +287,7 @@ def test_a_restorer_names_what_auto_took_and_warns_of_the_gpu_it_left(
         restorer = Restorer.open(stub_bundle(), executor="auto", read_text=False)
     assert restorer([draw_line()], [TEXT], steps=1)[0].executor == "onnxruntime:cpu"
     (record,) = caplog.records
-    for name in EXECUTORS:
+    for name in ON_CUDA:
         assert f"{name} on cuda:0: {name} is not installed" in record.message
     with pytest.raises(DeviceError, match="tensorrt is not installed; onnxruntime"):
         Restorer.open(stub_bundle(), "cuda", executor="auto", read_text=False)

@@ -19,7 +19,7 @@ import pytest
 
 from runtime import Restorer
 from runtime.bundle import Bundle
-from runtime.executors import EXECUTORS, Attempt, choice, choose_executor, open_executor
+from runtime.executors import ON_CUDA, Attempt, choice, choose_executor, open_executor
 from runtime.executors import onnxruntime as ours
 from runtime.executors.device import Lifetime, graph_precision, no_gpu
 from runtime.executors.onnxruntime import OrtExecutor, open_session
@@ -79,7 +79,7 @@ def test_without_a_gpu_the_cpu_is_taken_and_no_package_is_tried(
         executor, found = choose_executor(bundle)
     assert found.name == executor.name == "onnxruntime:cpu"
     assert found.attempts == (
-        *(Attempt(name, "cuda:0", "no driver here") for name in EXECUTORS),
+        *(Attempt(name, "cuda:0", "no driver here") for name in ON_CUDA),
         Attempt("onnxruntime", "cpu"),
     )
     assert "no driver here" in caplog.text
@@ -88,7 +88,7 @@ def test_without_a_gpu_the_cpu_is_taken_and_no_package_is_tried(
 
 def test_the_first_that_works_is_taken(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     working = {"tensorrt": None, "onnxruntime": None, "torch": None}
-    for first in EXECUTORS:
+    for first in ON_CUDA:
         machine(monkeypatch, "", **working)
         executor, found = choose_executor(bundle, "cuda:1")
         assert executor.name == found.name == f"{first}:cuda:1"
@@ -242,7 +242,7 @@ def test_a_graph_that_is_partly_on_the_cpu_is_looked_into(
 
 
 def test_a_lifetime_ends_with_close_and_fork(monkeypatch: pytest.MonkeyPatch) -> None:
-    life, host = Lifetime("x", cuda=True), Lifetime("y", cuda=False)
+    life, host = Lifetime("x", bound=True), Lifetime("y", bound=False)
     monkeypatch.setattr("runtime.executors.device.os.getpid", lambda: -1)
     host.check()
     with pytest.raises(EngineError, match="fork"):
