@@ -101,11 +101,10 @@ def _device(name: str) -> str:
 
 def _measured(options: argparse.Namespace, words: Sequence[str]) -> int:
     device = _device(options.device)
-    cases = [
-        case
-        for case in plan(Choices(device, options.paper_bundle is not None, options.difftsr_steps, options.size))
-        if options.only in case.label
-    ]
+    choices = Choices(
+        device, options.paper_bundle is not None, options.difftsr_steps, options.size, machine.openvino_precisions()
+    )
+    cases = [case for case in plan(choices) if options.only in case.label]
     if options.plan:
         sys.stdout.writelines(f"{case.label}{f'  [{case.reason}]' if case.reason else ''}\n" for case in cases)
         return 0

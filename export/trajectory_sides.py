@@ -30,15 +30,15 @@ from textsr.loop import Executor
 from textsr.torch_executor import TorchExecutor
 
 EMULATED = "emulated-half"
-EXECUTORS = ("torch", "onnxruntime", "tensorrt", EMULATED)
-PRECISIONS = ("fp32", "fp16")
+EXECUTORS = ("torch", "onnxruntime", "openvino", "tensorrt", EMULATED)
+PRECISIONS = ("fp32", "fp16", "bf16")
 SYNTAX = """\
 A and B are MODEL[@EXECUTOR[:WORD...]].
   MODEL     a bundle's folder, the name of a shipped bundle, or a checkpoint (.safetensors; runs on torch)
-  EXECUTOR  torch, onnxruntime, tensorrt, or emulated-half: the bundle's half graphs on the CPU with the output of every
-            node rounded to half precision; default: onnxruntime for bundles, torch for checkpoints
-  WORD      in any order: fp32 or fp16 (default: fp32); cpu, cuda or cuda:N (default: cpu, for tensorrt cuda); a
-            checkpoint's preset where it states none: paper, compact, tiny
+  EXECUTOR  torch, onnxruntime, openvino, tensorrt, or emulated-half: the bundle's half graphs on the CPU with the
+            output of every node rounded to half precision; default: onnxruntime for bundles, torch for checkpoints
+  WORD      in any order: fp32, fp16 or, for openvino, bf16 (default: fp32); cpu, cuda or cuda:N (default: cpu, for
+            tensorrt cuda); a checkpoint's preset where it states none: paper, compact, tiny
 Examples: compact@torch compact@onnxruntime; build/mine@torch build/mine@emulated-half;
           paper.safetensors@torch:paper build/paper@tensorrt:fp16:cuda:1"""
 """Of a side, for --help."""
@@ -88,6 +88,8 @@ class Spec:
             raise InputError(f"{text!r}: a checkpoint runs on torch; build a bundle of it for {self.executor}")
         if self.preset and not _is_checkpoint(self.model):
             raise InputError(f"{text!r}: a bundle has its preset, {self.preset} cannot be chosen")
+        if self.precision == "bf16" and self.executor != "openvino":
+            raise InputError(f"{text!r}: bf16 is for openvino")
         if self.executor == EMULATED and (self.device, self.precision) != ("cpu", "fp16"):
             raise InputError(f"{text!r}: {EMULATED} is fp16 on the CPU")
         Device.parse(self.device)

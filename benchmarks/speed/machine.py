@@ -14,8 +14,20 @@ from typing import Any
 
 import torch
 
+from runtime.executors.openvino import import_quietly, multiplies_in
+
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("numpy", "torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "cuda-bindings")
+PACKAGES = (
+    "numpy", "torch", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt", "tensorrt-rtx", "cuda-bindings",
+)  # fmt: skip
+
+
+def openvino_precisions() -> tuple[str, ...]:
+    """What OpenVINO multiplies in here; nothing where it is not installed."""
+    try:
+        return multiplies_in(import_quietly().Core())
+    except ImportError:
+        return ()
 
 
 def command(arguments: Sequence[str], module: str = "benchmarks.latency") -> str:

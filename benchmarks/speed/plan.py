@@ -15,15 +15,17 @@ from textsr.loop import TextSampler
 OURS, DIFFTSR = "ours", "DiffTSR"
 EAGER, CAPTURED = "torch eager", "torch, captured graph"
 """Executors that only exist here: torch's modules run one by one; DiffTSR with the engineering that ours has."""
-EXECUTORS = ("onnxruntime", "torch", "tensorrt")
+OPENVINO = "openvino"
+EXECUTORS = ("onnxruntime", OPENVINO, "torch", "tensorrt")
 """`Restorer.open`'s executors. Its torch is the eager one on a CPU; on CUDA it captures passes, and has own rows."""
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "bf16"]
 FP32: Precision = "fp32"
 FP16: Precision = "fp16"
+BF16: Precision = "bf16"
 BATCHES = (1, 4, 16, 64)
 DIFFTSR_BATCH = 16
 """Of DiffTSR with equal engineering, besides 1; the release takes one line at a time."""
-CPU_BATCHES = {EAGER: (1, 4), "onnxruntime": (1, 4, 16)}
+CPU_BATCHES = {EAGER: (1, 4), "onnxruntime": (1, 4, 16), OPENVINO: (1, 4)}
 FEWER = {"compact": (8, 4, 1), "paper": (4,)}
 """Steps besides all of them."""
 CPU_PAPER_SAMPLED = 3
@@ -34,6 +36,8 @@ CPU_DIFFTSR = 2
 NEEDS_CUDA = "needs a CUDA device"
 HALF_ON_CPU = "ONNX Runtime's CPU kernels compute half graphs in fp32: fp16 is measured on CUDA only"
 NO_HALF_TORCH = "torch's fp16 is for GPUs: measured on CUDA only"
+NO_OPENVINO = "OpenVINO is not installed: pip install '.[openvino]'"
+NO_BF16 = "this processor does not multiply in bfloat16"
 NO_PAPER = "no bundle of paper is shipped: give --paper-bundle FOLDER (python -m export.build --preset paper)"
 TOO_LONG = "a batch of this size takes a CPU long and tells nothing that a smaller one does not"
 
@@ -76,7 +80,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Choices:
-    """What a run measures with. ``device`` is cpu, cuda or cuda:N; None takes the device's usual number of steps.
+    """What a run measures with. ``device`` is cpu, cuda or cuda:N; None takes the device's usual number of steps;
+    ``openvino``: the precisions that OpenVINO computes in here, none where it is not installed.
 
     :raises InputError: ``size`` or a number of steps is out of range.
     """
@@ -85,6 +90,7 @@ class Choices:
     paper_bundle: bool = False
     difftsr_steps: int | None = None
     size: str = "full"
+    openvino: tuple[str, ...] = (FP32, BF16)
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
@@ -124,11 +130,15 @@ def _ours(choices: Choices, name: str) -> Iterator[Case]:
         if choices.cpu and executor == "torch":
             yield replace(eager, precision=FP16, reason=NO_HALF_TORCH)
             continue
-        precisions: tuple[Precision, ...] = (FP32, FP16)
+        if executor == OPENVINO and not choices.cpu:
+            continue
+        precisions: tuple[Precision, ...] = (FP32, BF16 if executor == OPENVINO else FP16)
         for precision in precisions:
             reason = ""
             if choices.cpu:
                 reason = NEEDS_CUDA if executor == "tensorrt" else HALF_ON_CPU if precision == FP16 else ""
+                if executor == OPENVINO and precision not in choices.openvino:
+                    reason = NO_BF16 if choices.openvino else NO_OPENVINO
             if not reason and name == "paper" and not choices.paper_bundle and executor != "torch":
                 reason = NO_PAPER
             case = replace(eager, executor=executor, precision=precision, reason=reason)

@@ -54,6 +54,11 @@ def import_quietly() -> Any:
             sys.modules["openvino_telemetry"] = known
 
 
+def multiplies_in(core: Any) -> tuple[str, ...]:
+    """The precisions that the processor multiplies in, as an ``openvino.Core`` tells: fp32, and bf16 where it does."""
+    return ("fp32", "bf16") if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else ("fp32",)
+
+
 class OpenVinoExecutor:
     """Runs a bundle's graphs on the CPU; a graph is compiled at its first use. Safe from any thread.
 
@@ -84,10 +89,10 @@ class OpenVinoExecutor:
         check_precision(precision)
         if precision not in _PRECISIONS:
             raise InputError(f"precision {precision!r}: OpenVINO takes {', '.join(_PRECISIONS)}")
-        able = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if precision == "bf16" and not able:
+        able = multiplies_in(self._core)
+        if precision == "bf16" and "bf16" not in able:
             raise InputError("precision 'bf16': this processor does not multiply in bfloat16; use fp32")
-        return "bf16" if able and precision != "fp32" else "fp32"
+        return able[-1] if precision == "auto" else precision
 
     def close(self) -> None:
         """Lets go of the graphs; again does nothing, and nothing can be run afterwards."""

@@ -15,7 +15,7 @@ import torch
 from benchmarks.speed import costs, turns
 from benchmarks.speed.checks import bars
 from benchmarks.speed.clock import Sample
-from benchmarks.speed.plan import CAPTURED, DIFFTSR, EAGER, NEEDS_CUDA, NO_PAPER, OURS, Case, Choices, plan
+from benchmarks.speed.plan import CAPTURED, DIFFTSR, EAGER, NEEDS_CUDA, NO_OPENVINO, NO_PAPER, OURS, Case, Choices, plan
 from benchmarks.speed.record import Record, all_results, find, read
 from textsr.errors import EngineError, InputError
 
@@ -100,6 +100,8 @@ def test_the_plan_has_every_row_once_and_says_why_some_are_left_out(device: str)
         assert [case.batch for case in eager][-3:] == [4, 16, 64]
         kinds = {(case.executor, case.precision) for case in cases if case.preset == preset}
         assert kinds >= {(name, kind) for name in ("onnxruntime", "tensorrt") for kind in ("fp32", "fp16")}
+    without = [case for case in plan(Choices(device, openvino=())) if case.executor == "openvino"]
+    assert {case.reason for case in without} == (set() if device == "cuda" else {NO_OPENVINO})
     theirs = [case for case in cases if case.system == DIFFTSR]
     assert {(case.executor, case.precision, case.text_sampler) for case in theirs} == {
         (name, kind, text) for name, kind in ((EAGER, "fp32"), (CAPTURED, "fp16")) for text in ("fixed", "categorical")
@@ -107,7 +109,7 @@ def test_the_plan_has_every_row_once_and_says_why_some_are_left_out(device: str)
     assert all(case.extrapolated == (device == "cpu") for case in theirs if case.executor == EAGER)
     measured = {case.executor for case in cases if not case.reason}
     assert measured == (
-        {EAGER, "onnxruntime"} if device == "cpu" else {EAGER, CAPTURED, "onnxruntime", "torch", "tensorrt"}
+        {EAGER, "onnxruntime", "openvino"} if device == "cpu" else {EAGER, CAPTURED, "onnxruntime", "torch", "tensorrt"}
     )
 
 
@@ -159,7 +161,8 @@ def test_what_the_json_holds(tmp_path: Path) -> None:
             assert row["samples"] == len(raw)
             assert row["seconds_per_line"] == row["p50"] == pytest.approx(float(np.median(raw)))
             assert row["lines_per_second"] * row["p50"] == pytest.approx(1)
-            assert row["share_of_matrix_products"] == pytest.approx(row["gflop_per_line"] / row["p50"] / 200)
+            peak = data["matrix_products"]["gflops"][row["precision"]]
+            assert row["share_of_matrix_products"] == pytest.approx(row["gflop_per_line"] / row["p50"] / peak)
             assert row["parts"].keys() == {"unet_step"}
     released = find(data["rows"], executor=EAGER, preset="difftsr")
     paper = find(data["rows"], executor=EAGER, preset="paper")

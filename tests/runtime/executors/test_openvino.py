@@ -24,7 +24,7 @@ from textsr.errors import BundleError, DeviceError, EngineError, InputError
 from textsr.loop import restore
 
 ROOT = Path(__file__).resolve().parents[3]
-HAS_BF16 = "BF16" in openvino.import_quietly().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+HAS_BF16 = "bf16" in openvino.multiplies_in(openvino.import_quietly().Core())
 needs_bf16 = pytest.mark.skipif(not HAS_BF16, reason="this processor does not multiply in bfloat16")
 
 
