@@ -197,13 +197,13 @@ def _points(gain: float) -> str:
 
 
 def _verdict(found: Data) -> str:
-    names = {"broken": "right lines broken", "painted": "confident errors", "gain": "gain kept"}
+    names = {"broken": "right lines broken", "painted": "confident errors", "gain": "gain"}
     gain = f"restoring gains nothing without the guard, and {_points(found['with']['gain'])} with it"
-    said = {True: "kept", False: "**missed**", None: f"cannot be told: {gain}"}
+    said = {True: "met", False: "**missed**", None: f"cannot be told: {gain}"}
     share = found["with"]["fixed"], found["without"]["fixed"]
     return (
         "Bars: "
-        + "; ".join(f"{names[name]} {said[met]}" for name, met in bars(found).items())
+        + "; ".join(f"{names[name]}: {said[met]}" for name, met in bars(found).items())
         + f". Of the lines that restoring makes readable the guard keeps {share[0]} of {share[1]}."
     )
 
