@@ -24,7 +24,8 @@ from runtime.engines import (
     plan,
     prepare,
 )
-from runtime.executors.device import PRECISIONS, graph_precision
+from runtime.engines.planning import PRECISIONS
+from runtime.executors.device import graph_precision
 from textsr.errors import DeviceError, InputError, TextSRError
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
@@ -110,7 +111,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add = made.add_argument
     add("bundle", metavar="BUNDLE", help=f"a bundle's folder or a shipped name ({', '.join(shipped()) or 'none'})")
     add("--engine", choices=tuple(MODULES), help="library; default: tensorrt if it is installed, else tensorrt-rtx")
-    add("--precision", choices=PRECISIONS, default="auto",
+    add("--precision", choices=("auto", *PRECISIONS), default="auto",
         help="default: auto, what the executor takes on its own: fp16 where the bundle has graphs in half precision, "
         "else fp32")  # fmt: skip
     add("--batch", default=",".join(map(str, BATCHES)), metavar="N,N", help="a profile for each; default: %(default)s")

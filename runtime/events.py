@@ -49,5 +49,5 @@ def tell(on_event: OnEvent | None, event: Event) -> None:
         return
     try:
         on_event(event)
-    except Exception:
+    except Exception:  # a caller's code may raise anything
         logger.exception("the callback on_event failed on %s", event)

@@ -113,8 +113,8 @@ def parser() -> argparse.ArgumentParser:
     add("--executor", default="auto", choices=("auto", *EXECUTORS),
         help="what runs the graphs (default: auto, the fastest that works: see python -m runtime.doctor)")  # fmt: skip
     add("--precision", default="auto",
-        help="auto, fp32, fp16 or, with openvino, bf16 (default: auto, what is fast: fp16 on CUDA where it can be had, "
-        "bf16 with openvino where the processor has it)")  # fmt: skip
+        help="auto, fp32, fp16 or, with openvino and torch, bf16 (default: auto, what is fast: fp16 on CUDA where it "
+        "can be had, bf16 with openvino where the processor has it)")  # fmt: skip
     add("--threads", type=int, help="CPU threads (default: as many as the executor takes)")
     add("--seed", type=int, default=0, help="seed of the noise: same seed, same result (default: 0)")
     add("--steps", type=int, help="diffusion steps, 1 to 18; fewer are faster (default: the bundle's, 1 for compact)")

@@ -221,7 +221,7 @@ def _check(given: argparse.Namespace) -> None:
     if not 0 <= given.taught_share <= 1 or given.recognizer_weight < 0:
         raise InputError("--taught-share lies in [0, 1], --recognizer-weight is at least 0")
     steps = preset(given.preset).schedule.steps
-    if not all(1 <= count <= steps for count in given.few_steps):
+    if given.stage == "distil" and not all(1 <= count <= steps for count in given.few_steps):
         raise InputError(f"--few-steps {given.few_steps}: {given.preset} takes 1 to {steps} steps")
     if given.without and given.stage == "autoencoder":
         raise InputError("--without concerns the other stages: the autoencoder has none of these parts")

@@ -77,7 +77,7 @@ def _note(name: str) -> str:
 
 
 def multiplies_in_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the processor multiplies matrices of bfloat16; False where that is not known, as it is on Linux alone."""
+    """Whether the processor multiplies matrices of bfloat16; False where Linux does not tell."""
     try:
         text = cpuinfo.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -66,8 +66,8 @@ def open_executor(
     :param executor: auto (see `choose_executor`), tensorrt (TensorRT or TensorRT-RTX, CUDA only), onnxruntime, torch,
         which needs the extra [export], or openvino (CPU only), which needs the extra [openvino].
     :param threads: CPU threads of one graph; None leaves it to the executor.
-    :param precision: fp32, fp16 (the bundle's half graphs; torch converts its networks), bf16 (openvino), or auto: fp16
-        on CUDA where it can be had, bf16 with openvino on processors that multiply in it, else fp32.
+    :param precision: fp32, fp16 (the bundle's half graphs; torch converts its networks), bf16 (openvino, torch), or
+        auto: fp16 on CUDA where it can be had, bf16 with openvino on processors that multiply in it, else fp32.
     :raises InputError: unknown executor or precision, malformed device, or fewer than 1 thread.
     :raises DeviceError: the device is not there, or cannot be used.
     :raises EngineError: the executor's package is not installed, or it does not work here.

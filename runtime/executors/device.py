@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from runtime.bundle import Bundle
+from runtime.bundle import Bundle, GraphSpec
 from textsr.errors import EngineError, InputError
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
@@ -26,7 +27,7 @@ def graph_precision(bundle: Bundle, precision: str, *, cuda: bool) -> Literal["f
     """
     check_precision(precision)
     if precision == "bf16":
-        raise InputError("precision 'bf16' is for the executor openvino: choose that, or fp32")
+        raise InputError("precision 'bf16': no graphs are stored in it; the executors openvino and torch compute in it")
     if precision == "auto":
         has_half = all(graph.half is not None for graph in bundle.graphs.values())
         return "fp16" if cuda and has_half else "fp32"
@@ -45,6 +46,20 @@ def no_gpu() -> str:
     if status:
         return f"the NVIDIA driver finds no GPU that it can use (error {status})"
     return "" if count.value else "the NVIDIA driver finds no GPU"
+
+
+def known_graph(graphs: Mapping[str, GraphSpec], graph: str) -> GraphSpec:
+    """The graph of that name. Raises EngineError that names those there are."""
+    if graph not in graphs:
+        raise EngineError(f"the bundle has no graph {graph!r}; it has {', '.join(sorted(graphs))}")
+    return graphs[graph]
+
+
+def check_names(graph: str, wanted: Iterable[str], given: Iterable[str]) -> None:
+    """Raises EngineError unless the names of the inputs ``given`` are those ``wanted``."""
+    wrong = set(wanted) ^ set(given)
+    if wrong:
+        raise EngineError(f"graph {graph}: inputs missing or not its own: {', '.join(sorted(wrong))}")
 
 
 class Lifetime:

@@ -12,6 +12,7 @@ import numpy as np
 from runtime.bundle import GraphSpec
 from runtime.cuda import Cuda, Stream
 from runtime.engines.library import Library, log_of
+from runtime.executors.device import check_names
 from runtime.executors.kernels import Kernels
 from textsr.errors import EngineError
 
@@ -166,9 +167,7 @@ class Engine:
 
     def check(self, shapes: Shapes, types: Mapping[str, np.dtype[Any]]) -> None:
         """Raises EngineError unless the inputs are this graph's, by name, element type and number of axes."""
-        wrong = self.inputs.keys() ^ shapes.keys()
-        if wrong:
-            raise EngineError(f"graph {self.graph}: inputs missing or not its own: {', '.join(sorted(wrong))}")
+        check_names(self.graph, self.inputs, shapes)
         for name, tensor in self.inputs.items():
             if types[name] != tensor.dtype or len(shapes[name]) != tensor.rank:
                 raise EngineError(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from runtime.bundle import Bundle, GraphSpec
 from runtime.cuda import Cuda, is_device_object
-from runtime.executors.device import Lifetime, graph_precision
+from runtime.executors.device import Lifetime, check_names, graph_precision, known_graph
 from runtime.executors.ortvalues import Borrowed, Given, borrow_now
 from runtime.executors.placement import check_placement, nodes_by_provider
 from textsr.device import Device
@@ -191,10 +191,8 @@ class OrtExecutor:
         :raises BundleError: at a graph's first use, a file of the bundle has changed since it was hashed.
         """
         self._life.check()
-        spec = self._spec(graph)
-        missing = {tensor.name for tensor in spec.inputs} ^ inputs.keys()
-        if missing:
-            raise EngineError(f"graph {graph}: inputs missing or not its own: {', '.join(sorted(missing))}")
+        spec = known_graph(self._graphs, graph)
+        check_names(graph, (tensor.name for tensor in spec.inputs), inputs)
         session = self._session(spec, inputs)
         names = [tensor.name for tensor in spec.outputs]
         try:
@@ -219,11 +217,6 @@ class OrtExecutor:
             binding.bind_output(name, "cuda", self.device.index)
         session.run_with_iobinding(binding)
         return list(binding.get_outputs())
-
-    def _spec(self, graph: str) -> GraphSpec:
-        if graph not in self._graphs:
-            raise EngineError(f"the bundle has no graph {graph!r}; it has {', '.join(sorted(self._graphs))}")
-        return self._graphs[graph]
 
     def _session(self, spec: GraphSpec, inputs: Mapping[str, Any]) -> ort.InferenceSession:
         with self._opening:
@@ -255,7 +248,7 @@ class OrtExecutor:
     def _prefer_cuda(self, bundle: Bundle, precision: str) -> None:
         """With ``auto``, a first session tells whether CUDA works here; if not, the CPU is used, and that is said."""
         try:
-            open_session(self._spec("text_condition").path, self.device, self._threads)
+            open_session(known_graph(self._graphs, "text_condition").path, self.device, self._threads)
         except (DeviceError, EngineError) as error:
             logger.warning("CUDA cannot be used (%s): running on the CPU", error)
             self.device = Device("cpu")

@@ -15,7 +15,7 @@ from runtime.bundle import Bundle, GraphSpec
 from runtime.cuda import Cuda, DeviceArray
 from runtime.engines import CachedEngines, Settings, Target, keep_kernels, prepare, read_kernels
 from runtime.executors.captured import CapturedProgram
-from runtime.executors.device import graph_precision
+from runtime.executors.device import graph_precision, known_graph
 from runtime.executors.engine import Engine, EngineSource
 from runtime.executors.kernels import Kernels
 from runtime.executors.lane import Lane
@@ -125,13 +125,12 @@ class TensorRTExecutor:
 
     def engine(self, graph: str) -> Engine:
         """A graph's engine, loaded now where it was not. Raises EngineError where there is none."""
-        if graph not in self._graphs:
-            raise EngineError(f"the bundle has no graph {graph!r}; it has {', '.join(sorted(self._graphs))}")
+        spec = known_graph(self._graphs, graph)
         with self._loading:
             self.cuda.check()
             if graph not in self._engines:
                 with self.cuda.current():
-                    self._engines[graph] = Engine(self._graphs[graph], self._source, self._kernels)
+                    self._engines[graph] = Engine(spec, self._source, self._kernels)
             return self._engines[graph]
 
     def put(self, array: Any) -> DeviceArray:

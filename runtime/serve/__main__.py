@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     add("--bundle", default="compact", help=f"shipped bundle's name ({names}) or a bundle's folder")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--executor", default="auto", choices=("auto", *EXECUTORS), help="what runs the graphs")
-    add("--precision", default="auto", help="auto, fp32, fp16 or, with openvino, bf16")
+    add("--precision", default="auto", help="auto, fp32, fp16 or, with openvino and torch, bf16")
     add("--threads", type=int, help="CPU threads of the executor")
     add("--guard", action=argparse.BooleanOptionalAction, default=True,
         help="judge what is restored, and only enlarge what cannot be trusted")  # fmt: skip

@@ -53,7 +53,7 @@ class Guarding:
         try:
             refusal = self._refuse(Request(scope))
             await (refusal.response() if refusal else self._app)(scope, receive, told)
-        except Exception:
+        except Exception:  # the last one to see it: logged, and answered with 500 where nothing was sent yet
             logger.exception("a request failed")
             if not status:
                 await failed().response()(scope, receive, told)

@@ -17,14 +17,7 @@ from runtime.doctor import libraries
 from runtime.doctor.advice import Advice, advise
 from runtime.doctor.gpu import DRIVER, NVML, Gpu, GpuFound, find_gpus, find_runtimes, nvidia_cards
 from runtime.doctor.kept import BundleFound, find_bundle, find_cache
-from runtime.doctor.libraries import (
-    Library,
-    OnnxRuntime,
-    find_libraries,
-    find_onnxruntime,
-    library_warnings,
-    multiplies_in_bf16,
-)
+from runtime.doctor.libraries import Library, OnnxRuntime, find_libraries, find_onnxruntime, library_warnings
 from runtime.engines.cache import EngineCache
 
 NAME = b"NVIDIA GeForce RTX 4090"
@@ -278,8 +271,8 @@ def test_openvino_is_for_processors_that_multiply_in_bfloat16(tmp_path: Path) ->
     cpuinfo = tmp_path / "cpuinfo"
     for flags, bf16 in (("fpu avx512f avx512_bf16", True), ("amx_bf16 amx_tile", True), ("avx2 avx512f", False)):
         cpuinfo.write_text(f"model name : amx_bf16\nflags : {flags}\n", encoding="utf-8")
-        assert multiplies_in_bf16(cpuinfo) is bf16
-    assert not multiplies_in_bf16(tmp_path / "absent")
+        assert libraries.multiplies_in_bf16(cpuinfo) is bf16
+    assert not libraries.multiplies_in_bf16(tmp_path / "absent")
     (told,) = advise(NO_GPU, [], CPU_ORT, HALF, bf16=True)
     assert (told.executor, told.command) == ("openvino", 'pip install "openvino>=2025"')
     assert advise(NO_GPU, [Library("openvino", "2026")], CPU_ORT, HALF, bf16=True) == []

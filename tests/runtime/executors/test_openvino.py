@@ -87,7 +87,7 @@ def test_what_it_refuses(bundle: Bundle) -> None:
     for precision in ("fp16", "int4"):
         with pytest.raises(InputError, match=precision):
             OpenVinoExecutor(bundle, "cpu", 1, precision)
-    with pytest.raises(InputError, match="for the executor openvino"):
+    with pytest.raises(InputError, match="the executors openvino and torch"):
         open_executor(bundle, "cpu", executor="onnxruntime", precision="bf16")
     executor = open_executor(bundle, "cpu", executor="openvino", threads=1, precision="fp32")
     with pytest.raises(EngineError, match="no graph 'x'"):
