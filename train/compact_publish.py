@@ -10,13 +10,11 @@ from typing import Any
 
 from textsr.config import preset
 from train.compact_options import Options
+from train.curves import thinned
 from train.plan import Plan
 from train.shards import write_shards
 
 log = logging.getLogger(__name__)
-
-CURVE_ROWS = 60
-"""Rows of a part's curves that go into the metadata of weights."""
 
 
 def folder(options: Options) -> Path:
@@ -52,7 +50,6 @@ def curves(out: Path) -> dict[str, list[dict[str, float]]]:
     for part in ("autoencoder", "diffusion", "distil"):
         path = out / part / "curves.jsonl"
         rows = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        every = max(1, -(-len(rows) // CURVE_ROWS))
         if rows:
-            found[part] = [{k: float(f"{v:.4g}") for k, v in json.loads(row).items()} for row in rows[::every]]
+            found[part] = thinned([json.loads(row) for row in rows])
     return found

@@ -13,6 +13,15 @@ from textsr.errors import InputError
 ROW_STEPS = 20
 """Steps that a row of the curves sums up."""
 
+CURVE_ROWS = 60
+"""Rows of a part's curves that go into the metadata of weights."""
+
+
+def thinned(curves: list[dict[str, float]]) -> list[dict[str, float]]:
+    """At most `CURVE_ROWS` rows, evenly spread, to four digits."""
+    every = max(1, -(-len(curves) // CURVE_ROWS))
+    return [{name: float(f"{value:.4g}") for name, value in row.items()} for row in curves[::every]]
+
 
 class Averages:
     """Means of figures since they were last taken, each over the steps that measured it."""

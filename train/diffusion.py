@@ -30,7 +30,7 @@ from textsr.schedule import CategoricalSchedule, ResidualShiftSchedule, text_tim
 from textsr.torch_executor import TorchExecutor
 from train.degrade_sources import three_sources
 from train.harness import TrainConfig, place
-from train.lines import LinesOfText, Prefetch, line_batches
+from train.lines import LinesOfText, Prefetch, drawn_batches, line_batches
 from train.losses import PerceptualLoss, RecognizerLoss
 from train.pool import LinePool
 from train.readings import NoiseModel
@@ -115,9 +115,9 @@ class DiffusionStage:
         """Batches made ready, latents included, on a thread of their own."""
         seed = self.cfg.seed + step  # a resumed run draws other degradations and noise than before
         self.generator.manual_seed(seed)
-        rng = np.random.default_rng(seed)
-        lines = partial(line_batches, self.pool, self.noise, self.alphabet, self.cfg.batch_size, rng)
-        return Prefetch(lambda: (self._corrupt(batch, self.progress) for batch in lines()))
+        parts = self.pool, self.noise, self.alphabet, self.cfg.batch_size
+        lines = partial(drawn_batches, *parts, seed, self.cfg.workers)
+        return Prefetch(lambda: (self._corrupt(batch, self.progress) for batch in lines()), device=self.device)
 
     def _images(self, pixels: np.ndarray) -> Tensor:
         return torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float().div(255).contiguous()

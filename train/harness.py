@@ -23,7 +23,7 @@ import train.compat  # noqa: F401  (before timm)
 from timm.utils import ModelEmaV3
 
 from textsr.errors import InputError
-from train.curves import ROW_STEPS, Averages, Board, plot_curves
+from train.curves import ROW_STEPS, Averages, Board, plot_curves, thinned
 from train.distributed import Group, pick_device
 from train.runfolder import (
     DAMAGE,
@@ -36,6 +36,7 @@ from train.runfolder import (
     training_history,
     write_module,
 )
+from train.shards import write_shards
 
 __all__ = [
     "Averages", "Group", "Progress", "RunConfig", "Stage", "TrainConfig", "Trainer", "learning_rate", "pick_device",
@@ -49,6 +50,7 @@ Module = TypeVar("Module", bound=nn.Module)
 FREE = {
     "device", "out", "minutes", "steps", "resume", "checkpoint", "accumulate", "threads", "save_minutes", "tensorboard",
     "workers", "recompute", "validate", "val_data", "val_pool",
+    "shards",
 }  # fmt: skip
 """Options that may change from one part of a run to the next; another one changes what is trained."""
 
@@ -77,6 +79,7 @@ class RunConfig:
     seed: int = 0
     threads: int = 0
     save_minutes: float = 5.0
+    shards: Path | None = None  # folder for the weights of every save in parts (train.shards)
     tensorboard: bool = False
     without: tuple[str, ...] = ()  # of textsr.config.ABLATIONS
 
@@ -95,6 +98,7 @@ class TrainConfig(RunConfig):
     few_steps: tuple[int, ...] = (4, 1)  # numbers of steps that the student is taught for (distil)
     taught_share: float = 0.5  # share of a batch's lines that are taught them; the others have the ordinary losses
     teacher: bool = True  # whether it is a teacher that shows them, or the truth alone
+    workers: int = 0  # processes that draw lines and readings; 0: the thread that makes batches
     recognizer_weight: float = 0.02  # of the recogniser's loss on decoded images; paper: 0.02
 
 
@@ -295,6 +299,8 @@ class Trainer:
         self.board.picture(picture, self.at.step)
         state = {"progress": asdict(self.at), "validation": figures, "options": self.cfg.told(), "data": self.data}
         self.stage.save(model, out / "model.safetensors", {"training": json.dumps([*self.history, state])})
+        if self.cfg.shards is not None:
+            write_shards(out / "model.safetensors", self.cfg.shards, {"curves": json.dumps(thinned(self.curves))})
         self._write_resume(out, state, chance)
         plot_curves(self.curves, out / "curves.png")
 

@@ -65,7 +65,7 @@ DISTIL_ONLY = ("few_steps", "taught_share", "teacher")
 POOLED = ("pool", "val_pool", "lines", "own_estimates", "recognizer_weight", *DISTIL_ONLY)
 """Options of the stages that train on pools of rendered lines; the paper's stage takes the first two as well."""
 PAPER_ONLY = (
-    "data", "val_data", "workers", "phases", "stand_in", "ocr", "text", "mom", "tdm", "text_loss", "recompute",
+    "data", "val_data", "phases", "stand_in", "ocr", "text", "mom", "tdm", "text_loss", "recompute",
     "validate", "accumulate",
 )  # fmt: skip
 
@@ -94,6 +94,10 @@ def _budget(made: argparse.ArgumentParser) -> None:
     group.add_argument("--minutes", type=float, help="of wall clock, time before --resume included")
     group.add_argument("--steps", type=int, help=f"of the optimiser; paper: {PAPER_STEPS} by default")
     group.add_argument("--save-minutes", type=float, help="minutes between saves (default: 5; paper: 30)")
+    group.add_argument(
+        "--shards", type=Path, metavar="DIR",
+        help="also leave the weights of every save in DIR, in half precision, in files of at most 16 MiB",
+    )  # fmt: skip
 
 
 def _recipe(made: argparse.ArgumentParser) -> None:
@@ -110,6 +114,10 @@ def _recipe(made: argparse.ArgumentParser) -> None:
         help="train without this part (the paper's ablations; not autoencoder; may be given again)",
     )  # fmt: skip
     group.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves it to torch")
+    group.add_argument(
+        "--workers", type=int, default=0,
+        help="processes that read the data or draw the lines, for each process (0; not autoencoder)",
+    )  # fmt: skip
     group.add_argument("--seed", type=int, default=0)
     group.add_argument(
         "--tensorboard", action=argparse.BooleanOptionalAction, help="events in OUT/tensorboard (default for paper)"
@@ -147,7 +155,6 @@ def _paper(made: argparse.ArgumentParser) -> None:
     add("--data", action="append", default=[], metavar="SPEC", help="a data set, see above; may be given again")
     add("--val-data", action="append", default=[], metavar="SPEC", help="lines for samples; default: of --data")
     add("--validate", type=int, default=16, help="lines of the samples; 0: none (16)")
-    add("--workers", type=int, default=0, help="processes that read and decode the data, for each process (0)")
     add("--accumulate", type=int, default=1, help="parts that each process takes its share of a step in (1)")
     add("--recompute", action="store_true", help="compute the decoder's activations twice to save memory")
     add(

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from textsr.errors import BundleError, TextSRError
-from train.harness import replacing
+from train.runfolder import replacing
 
 LARGEST = 16 << 20
 """Bytes that a shard may have."""

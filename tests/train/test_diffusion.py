@@ -20,7 +20,7 @@ from textsr.config import TINY
 from textsr.errors import InputError
 from textsr.graphs import Model
 from train.diffusion import DECODE_EVERY, Corrupted, DiffusionStage, LatentCache
-from train.lines import Prefetch, line_batches, true_arrays
+from train.lines import Prefetch, _tensors, drawn_batches, line_batches, true_arrays
 from train.pool import LinePool
 from train.readings import NoiseModel
 
@@ -205,6 +205,29 @@ def test_a_pool_smaller_than_a_batch_is_refused(tmp_path: Path) -> None:
     for _ in range(2):  # and asking again gives the same answer, not an endless wait
         with pytest.raises(InputError, match="2 lines cannot fill a batch of 3"):
             next(batches)
+
+
+def test_processes_draw_what_a_thread_would_with_their_seed(tmp_path: Path) -> None:
+    parts = LinePool(write_pool(tmp_path / "pool", 6)), NoiseModel.load(), Alphabet.load(), 3
+    drawn = drawn_batches(*parts, seed=5, workers=1)
+    expected = line_batches(*parts, np.random.default_rng([5, 0]))
+    for _ in range(3):
+        one, other = next(drawn), next(expected)
+        assert isinstance(one.images, np.ndarray)
+        np.testing.assert_array_equal(one.images, other.images)
+        np.testing.assert_array_equal(one.places, other.places)
+        np.testing.assert_array_equal(one.reading.tokens, other.reading.tokens)
+        assert one.texts == other.texts
+    small = drawn_batches(LinePool(tmp_path / "pool"), *parts[1:3], 7, seed=5, workers=2)
+    with pytest.raises(InputError, match="6 lines cannot fill a batch of 7"):
+        next(small)
+
+
+def test_every_tensor_of_a_batch_is_found(stage: DiffusionStage, batch: Corrupted) -> None:
+    found = {id(tensor) for tensor in _tensors([batch])}
+    for name in ("hr", "lq", "z_0", "z_y", "z_t", "t", "glyphs"):
+        assert id(getattr(batch, name)) in found
+    assert {id(tensor) for tensor in batch.text} <= found
 
 
 def test_prefetch_hands_over_items_then_the_error() -> None:

@@ -15,7 +15,7 @@ pytest.importorskip("stlpips_pytorch", reason="the weights of the perceptual los
 from tests.train.small import write_pools
 from textsr.checkpoint import load_model, read_metadata
 from textsr.config import TINY
-from train import fonts, run
+from train import fonts, run, shards
 from train.pool import PoolJob, write_pool
 
 needs_fonts = pytest.mark.skipif(
@@ -52,6 +52,21 @@ def test_both_stages_end_in_a_checkpoint(tmp_path: Path) -> None:
     rows = [json.loads(row) for row in (tmp_path / "diffusion" / "curves.jsonl").read_text("utf-8").splitlines()]
     assert rows[-1]["step"] == training["progress"]["step"]
     assert np.isfinite(rows[-1]["latent"])
+
+
+def test_every_save_leaves_shards_that_join_to_the_weights(tmp_path: Path) -> None:
+    write_pools(tmp_path)
+    assert command("autoencoder", tmp_path, minutes=0.01) == 0
+    start, parts = tmp_path / "autoencoder" / "model.safetensors", tmp_path / "shards"
+    options = ("--checkpoint", str(start), "--steps", "2", "--workers", "1", "--shards", str(parts))
+    assert command("diffusion", tmp_path, *options, minutes=5) == 0
+    shards.main(["join", str(parts), "--out", str(tmp_path / "joined.safetensors")])
+    joined = load_model(tmp_path / "joined.safetensors", TINY).state_dict()
+    for name, tensor in load_model(tmp_path / "diffusion" / "model.safetensors", TINY).state_dict().items():
+        torch.testing.assert_close(joined[name].float(), tensor.float(), rtol=1e-3, atol=1e-3)
+    metadata = read_metadata(tmp_path / "joined.safetensors")
+    assert json.loads(metadata["curves"])[-1]["step"] == 2
+    assert json.loads(metadata["training"])[-1]["progress"]["step"] == 2
 
 
 def test_resume_of_a_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
