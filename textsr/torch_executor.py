@@ -172,7 +172,12 @@ class _CapturedPass:
             self._execute()
         main.synchronize()
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, stream=main, capture_error_mode="thread_local"):
+        # A capture begun in a caller's inference mode would spoil later ones outside of it: the generator's seed, which
+        # torch makes with the first graph and keeps for all, would be an inference tensor (pytorch issue 166792).
+        with (
+            torch.inference_mode(mode=False),
+            torch.cuda.graph(self._graph, stream=main, capture_error_mode="thread_local"),
+        ):
             self._execute()
 
     def _on(self, side: bool) -> Any:

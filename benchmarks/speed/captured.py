@@ -79,9 +79,13 @@ class CapturedDiffTSR:
         decoded = self.model.vae.decode((self._z_t / LATENT_SCALE).to(self.model.dtype))
         self._decoded.copy_(decoded.float().clamp(0, 1))
 
-    @torch.inference_mode()
     def _captured(self, body: Callable[[], None]) -> Callable[[], None]:
-        """What launches ``body``: its CUDA graph, or on a CPU itself."""
+        """What launches ``body``: its CUDA graph, or on a CPU itself.
+
+        The body alone is in inference mode. A capture begun in it makes the generator's seed, which torch keeps for all
+        graphs, an inference tensor: every later capture outside of it would fail (pytorch issue 166792).
+        """
+        body = torch.inference_mode()(body)
         if self.model.device.type != "cuda":
             return body
         stream = torch.cuda.Stream(self.model.device)
