@@ -27,6 +27,18 @@ def test_fused_equals_the_formula(n: int, m: int, width: int, lead: list[int], b
         torch.testing.assert_close(attention(q, k, v, bias), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("lead", [(3, 2), (2, 3, 2)])
+@pytest.mark.parametrize("of_windows", [False, True])
+def test_fused_equals_the_formula_in_windows(lead: tuple[int, ...], of_windows: bool) -> None:
+    """(B, windows, heads, n, d), with a bias of the heads alone or, where windows are masked, of each window too."""
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(*lead, 16, 8) for _ in range(3))
+    bias = torch.randn(*(lead[-2:] if of_windows else lead[-1:]), 16, 16)
+    expected = attention(q, k, v, bias)
+    with torch.no_grad():
+        torch.testing.assert_close(attention(q, k, v, bias), expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_keeps_its_softmax_in_float32(dtype: torch.dtype) -> None:
     torch.manual_seed(0)

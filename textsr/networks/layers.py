@@ -33,12 +33,24 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Te
     fused kernel, which never holds the (N, M) scores; exported graphs and training have the formula itself.
     """
     if not torch.is_grad_enabled() and not traced(q):
-        mask = None if bias is None else bias.to(q.dtype)
-        return F.scaled_dot_product_attention(q, k, v, mask, scale=1.0)
+        return _fused(q, k, v, None if bias is None else bias.to(q.dtype))
     scores = q @ k.transpose(-1, -2)
     if bias is not None:
         scores = scores + bias.to(scores.dtype)
     return scores.float().softmax(dim=-1).to(v.dtype) @ v
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """`attention` by torch's kernel. It takes four dimensions and leaves more of them to the formula, one kernel launch
+    after the other, so those before the heads are made one."""
+    lead = q.shape[:-3]
+    if len(lead) > 1:
+        if mask is not None and mask.dim() > 2:
+            shared = mask.dim() == 3  # of the heads alone: the kernel broadcasts it
+            mask = mask[None] if shared else mask.expand(*q.shape[:-1], k.shape[-2]).flatten(0, len(lead) - 1)
+        q, k, v = (part.flatten(0, len(lead) - 1) for part in (q, k, v))
+    out = F.scaled_dot_product_attention(q, k, v, mask, scale=1.0)
+    return out.unflatten(0, lead) if len(lead) > 1 else out
 
 
 class Upsample(nn.Module):
