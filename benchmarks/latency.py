@@ -63,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=None, help="CPU threads (default: the libraries' choice)")
     add("--difftsr-steps", type=int, default=None, metavar="N", help="time N of 200 (default: 2 on a CPU, else all)")
     add("--size", choices=list(SIZES), default="full", help="of DiffTSR; small is for tests")
-    add("--only", default="", metavar="TEXT", help="only rows whose label holds this, to try something out")
+    add(
+        "--only", nargs="+", default=[""], metavar="TEXT", help="only rows whose label holds one of these, in their order"
+    )
     add("--no-memory", action="store_true", help="leave out start-up and memory, which take a process each")
     add("--testset", type=Path, default=TESTSET, help="where lines are taken from; noise where it is not made")
     add("--out", type=Path, default=None, help="the JSON to write (default: below benchmarks/results/)")
@@ -104,7 +106,7 @@ def _measured(options: argparse.Namespace, words: Sequence[str]) -> int:
     choices = Choices(
         device, options.paper_bundle is not None, options.difftsr_steps, options.size, machine.openvino_precisions()
     )
-    cases = [case for case in plan(choices) if options.only in case.label]
+    cases = _chosen(plan(choices), options.only)
     if options.plan:
         sys.stdout.writelines(f"{case.label}{f'  [{case.reason}]' if case.reason else ''}\n" for case in cases)
         return 0
@@ -135,6 +137,11 @@ def _measured(options: argparse.Namespace, words: Sequence[str]) -> int:
     show.plot(data, path.with_suffix(".png"))
     sys.stdout.write(show.table(data))
     return 0
+
+
+def _chosen(cases: Sequence[Case], texts: Sequence[str]) -> list[Case]:
+    """Rows whose label holds one of ``texts``, those of the first text first: a run cut short has what matters most."""
+    return list({case.label: case for text in texts for case in cases if text in case.label}.values())
 
 
 def _lines(options: argparse.Namespace, device: str) -> int:

@@ -25,6 +25,16 @@ def test_the_plan_measures_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(line.endswith("[needs a CUDA device]") for line in said)
 
 
+def test_the_rows_asked_for_come_in_that_order(capsys: pytest.CaptureFixture[str]) -> None:
+    texts = ["paper, torch eager, fp32, batch 1, 4", "DiffTSR, torch eager", "batch 1, 4 steps"]
+    assert latency.main(["--plan", "--device", "cpu", "--only", *texts]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("ours, paper, torch eager, fp32, batch 1, 4 steps")
+    assert [line[:20] for line in said[1:3]] == ["DiffTSR, torch eager"] * 2
+    assert len(said) == len(set(said)) > 4
+    assert all("batch 1, 4 steps" in line for line in said[3:])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
