@@ -84,10 +84,16 @@ def _turn(
     except TextSRError as error:
         found.reason = str(error)
     except torch.OutOfMemoryError as error:
-        found.reason = f"out of memory: {str(error).splitlines()[0]}"
+        found.reason = f"out of memory: {_first_line(error)}"
+    except RuntimeError as error:  # what torch raises for CUDA's errors
+        found.reason = f"{type(error).__name__}: {_first_line(error)}"
     if found.reason:
         found.turns.clear()
         logger.warning("%s: %s", case.label, found.reason)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "no reason given")
 
 
 def runs_on(system: System, case: Case) -> str:

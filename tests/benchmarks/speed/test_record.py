@@ -234,17 +234,24 @@ def test_a_file_that_is_no_json(tmp_path: Path) -> None:
         all_results(tmp_path)
 
 
-def test_running_out_of_memory_leaves_the_row_blank_with_the_reason() -> None:
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried\nmore"), "out of memory: CUDA out of memory. Tried"),
+        (RuntimeError("CUDA error: not permitted\nmore"), "RuntimeError: CUDA error: not permitted"),
+    ],
+)
+def test_what_fails_on_the_device_leaves_the_row_blank_with_the_reason(error: Exception, reason: str) -> None:
     case = next(case for case in plan(Choices()) if case.preset == "compact")
     made = Record(about(), [case])
 
     class Full(Counting):
         def __call__(self, case: Case, lines: Sequence[Any]) -> Sample:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried\nmore")
+            raise error
 
     turns.run(made, lambda _: Full(1.0, []), lambda: {"fp32": 1.0}, LINES, turns.Amount(2, 2), lambda: None)
     (row,) = made.data()["rows"]
-    assert row["reason"] == "out of memory: CUDA out of memory. Tried"
+    assert row["reason"] == reason
     assert row["seconds_per_line"] is None
 
 
