@@ -54,7 +54,8 @@ class BaselineClock:
         self.options, self.size = Options(steps), size
         if threads is not None:
             torch.set_num_threads(threads)
-        self.model = DiffTSR.random(0, SIZES[size], device=device, dtype=dtype, transocr=False)
+        with torch.device(device):  # drawn there, which on a GPU takes no time
+            self.model = DiffTSR.random(0, SIZES[size], device=device, dtype=dtype, transocr=False)
         preset, rng = self.model.preset, np.random.default_rng(0)
         self.image = rng.random((1, 3, preset.height, preset.width), np.float32)
         self.tokens = rng.integers(0, preset.symbols, (1, preset.max_chars))

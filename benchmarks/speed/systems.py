@@ -218,7 +218,8 @@ def _eager(case: Case, source: str | None) -> Restorer | Reference:
 
 def _random(case: Case, *, capture: bool) -> Reference:
     """The reference sampler with random weights, on torch as `runtime.executors.torch` sets it up."""
-    model = load_model(None, preset(case.preset))
+    with torch.device(case.device):  # drawn there, which on a GPU takes no time
+        model = load_model(None, preset(case.preset))
     executor = TorchExecutor(
         graphs(model),  # type: ignore[arg-type]
         case.device,
