@@ -63,9 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=None, help="CPU threads (default: the libraries' choice)")
     add("--difftsr-steps", type=int, default=None, metavar="N", help="time N of 200 (default: 2 on a CPU, else all)")
     add("--size", choices=list(SIZES), default="full", help="of DiffTSR; small is for tests")
-    add(
-        "--only", nargs="+", default=[""], metavar="TEXT", help="only rows whose label holds one of these, in their order"
-    )
+    add("--only", nargs="+", default=[""], metavar="TEXT", help="only rows whose label holds one of these, as ordered")
     add("--no-memory", action="store_true", help="leave out start-up and memory, which take a process each")
     add("--testset", type=Path, default=TESTSET, help="where lines are taken from; noise where it is not made")
     add("--out", type=Path, default=None, help="the JSON to write (default: below benchmarks/results/)")

@@ -19,12 +19,18 @@ def restless(tokens: Tensor, logits: Tensor, constants: Tensor, uniforms: Tensor
     return (tokens + choice) % SMALL.preset.symbols, None
 
 
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+
+
 @pytest.mark.parametrize("text_diffusion", [False, True])
 @pytest.mark.parametrize("batch", [1, 2])
-def test_it_restores_as_the_sampler(text_diffusion: bool, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
+def test_it_restores_as_the_sampler(
+    text_diffusion: bool, batch: int, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sampler, "categorical_step", restless)
     monkeypatch.setattr(captured, "categorical_step", restless)
-    model, rng = DiffTSR.random(3, SMALL, transocr=False), np.random.default_rng(1)
+    model, rng = DiffTSR.random(3, SMALL, device=device, transocr=False), np.random.default_rng(1)
     options = Options(4, text_diffusion=text_diffusion, seed=5)
     image = rng.random((batch, 3, 32, 128), np.float32)
     tokens = rng.integers(0, SMALL.preset.symbols, (batch, 24))

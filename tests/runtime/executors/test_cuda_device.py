@@ -28,7 +28,8 @@ def test_a_captured_copy_over_two_streams_is_launched_again(cuda: Cuda) -> None:
     """Host to device on the first stream, on to another buffer on the second, back on the first."""
     main, side, values = cuda.stream(), cuda.stream(), np.arange(1000, dtype=np.float32)
     pool, kinds = Pool(cuda, main), cuda.api.cudaMemcpyKind
-    one, other = pool.take(values.nbytes), pool.take(values.nbytes)
+    taken = [pool.take(values.nbytes), pool.take(values.nbytes)]
+    one, other = (buffer.address for buffer in taken)
     source, sink = Pinned(cuda, values.nbytes), Pinned(cuda, values.nbytes)
     there, back = cuda.event(), cuda.event()
 
@@ -36,11 +37,11 @@ def test_a_captured_copy_over_two_streams_is_launched_again(cuda: Cuda) -> None:
         cuda.call("cudaMemcpyAsync", to, where, values.nbytes, kind, stream)
 
     def enqueue() -> None:
-        copy(one.address, source.address, kinds.cudaMemcpyHostToDevice, main.raw)
+        copy(one, source.address, kinds.cudaMemcpyHostToDevice, main.raw)
         cuda.order(main.raw, side.raw, there)
-        copy(other.address, one.address, kinds.cudaMemcpyDeviceToDevice, side.raw)
+        copy(other, one, kinds.cudaMemcpyDeviceToDevice, side.raw)
         cuda.order(side.raw, main.raw, back)
-        copy(sink.address, other.address, kinds.cudaMemcpyDeviceToHost, main.raw)
+        copy(sink.address, other, kinds.cudaMemcpyDeviceToHost, main.raw)
 
     graph = cuda.capture(main, enqueue)
     for shift in range(3):
@@ -50,9 +51,8 @@ def test_a_captured_copy_over_two_streams_is_launched_again(cuda: Cuda) -> None:
         assert (sink.array(0, values.shape, values.dtype) == values + shift).all()
     for made in (graph, there, back):
         cuda.destroy(made)
-    address = one.address
-    del one
-    assert pool.take(values.nbytes).address == address
+    del taken[0]
+    assert pool.take(values.nbytes).address == one
     pool.trim()
     source.close()
     sink.close()

@@ -20,6 +20,7 @@ from textsr.torch_executor import Precision, TorchExecutor
 
 SAMPLERS: tuple[TextSampler, ...] = ("fixed", "categorical")
 PARTS = ("image", "tokens", "codes")
+HOW = ("eager", "graph")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 
 
@@ -114,3 +115,16 @@ def test_cuda_captured_equals_cuda_eager(precision: Precision, sampler: TextSamp
         assert np.abs(one.image - other.image).max() < 1e-3
     assert captured._looper is not None
     assert not captured._looper._refused
+
+
+@needs_cuda
+def test_captures_within_a_callers_inference_mode_spoil_none_outside_of_it() -> None:
+    def restored() -> TorchExecutor:
+        executor = TorchExecutor(graphs(model()), "cuda:0", capture=True)
+        assert [one.executor for one in passes(executor, "fixed", 2)] == [f"torch:cuda:0:fp32:{how}" for how in HOW]
+        return executor
+
+    with torch.inference_mode():
+        first = restored()
+    for executor in (restored(), first):
+        executor.close()
