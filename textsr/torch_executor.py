@@ -1,6 +1,6 @@
 """The graphs as torch modules: the reference on a CPU; on CUDA in half precision too, a pass as one captured graph.
 
-Nothing of the CUDA part has run on a GPU yet. On a CPU a "captured" pass runs the same program step by step.
+On a CPU a "captured" pass runs the same program step by step.
 """
 
 from __future__ import annotations
