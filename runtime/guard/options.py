@@ -15,10 +15,10 @@ SIMILARITIES = ("min_similarity", "min_column", "min_likeness")
 class GuardOptions:
     """Thresholds of `runtime.guard.Guard`. The defaults of ``min_confidence`` and ``min_likeness`` were chosen together
     (`benchmarks.guard_rates.choose`) on 648 lines of the validation split that PP-OCRv3, which judges there, reads in
-    high resolution, restored in one step at half strength: of 381 lines whose input is read right the guard lets none
-    out wrong (33 without it), so less than 1% of other such lines, and 8 of 42 that restoring makes readable. More
+    high resolution, restored in 4 steps at strength 0.85: of 381 lines whose input is read right the guard lets none
+    out wrong (39 without it), so less than 1% of other such lines, and 7 of 54 that restoring makes readable. More
     steps change more, so more is refused; at another strength pictures are more or less alike. On 1,000 lines of the
-    test split, judged by PP-OCRv4: 1 of 682 (48 without it) and 10 of 56, see ``benchmarks/results/guard.json``.
+    test split, judged by PP-OCRv4: 2 of 682 (61 without it) and 14 of 67, see ``benchmarks/results/guard.json``.
 
     ``min_similarity``: structural similarity, -1..1, that the restored line, shrunk again, has to the input at least;
     ``min_column``: the same of its worst character's columns, so that one changed character is not averaged away.
@@ -37,8 +37,8 @@ class GuardOptions:
     min_column: float = 0.6
     max_change: float = 0.0
     max_doubt: float = 0.0
-    min_likeness: float = 0.993
-    min_confidence: float = 0.97
+    min_likeness: float = 0.97
+    min_confidence: float = 0.98
     max_drop: float = 0.1
     never_change_text: bool = False
     without_reader: WithoutReader = "refuse"

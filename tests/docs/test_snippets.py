@@ -44,7 +44,7 @@ def around(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     def spy(*given: Any, **named: Any) -> runtime.Restorer:
         made = real(*given, **named)
-        made.bundle = replace(made.bundle, preset=replace(made.preset, default_steps=1))  # as compact has it
+        made.bundle = replace(made.bundle, preset=replace(made.preset, default_steps=1))  # soon done
         opened.append(made)
         return made
 
