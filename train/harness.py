@@ -49,8 +49,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 FREE = {
     "device", "out", "minutes", "steps", "resume", "checkpoint", "accumulate", "threads", "save_minutes", "tensorboard",
-    "workers", "recompute", "validate", "val_data", "val_pool",
-    "shards",
+    "workers", "recompute", "validate", "val_data", "val_pool", "shards",
 }  # fmt: skip
 """Options that may change from one part of a run to the next; another one changes what is trained."""
 
@@ -78,6 +77,7 @@ class RunConfig:
     ema_decay: float = 0.998
     seed: int = 0
     threads: int = 0
+    workers: int = 0  # processes that read the data or draw the lines, for each process; 0: the process itself
     save_minutes: float = 5.0
     shards: Path | None = None  # folder for the weights of every save in parts (train.shards)
     tensorboard: bool = False
@@ -98,7 +98,6 @@ class TrainConfig(RunConfig):
     few_steps: tuple[int, ...] = (4, 1)  # numbers of steps that the student is taught for (distil)
     taught_share: float = 0.5  # share of a batch's lines that are taught them; the others have the ordinary losses
     teacher: bool = True  # whether it is a teacher that shows them, or the truth alone
-    workers: int = 0  # processes that draw lines and readings; 0: the thread that makes batches
     recognizer_weight: float = 0.02  # of the recogniser's loss on decoded images; paper: 0.02
 
 

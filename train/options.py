@@ -230,6 +230,8 @@ def _check(given: argparse.Namespace) -> None:
     steps = preset(given.preset).schedule.steps
     if given.stage == "distil" and not all(1 <= count <= steps for count in given.few_steps):
         raise InputError(f"--few-steps {given.few_steps}: {given.preset} takes 1 to {steps} steps")
+    if given.workers and given.stage == "autoencoder":
+        raise InputError("--workers concerns the other stages: the autoencoder draws its crops itself")
     if given.without and given.stage == "autoencoder":
         raise InputError("--without concerns the other stages: the autoencoder has none of these parts")
     if given.stage == "paper":

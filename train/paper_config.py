@@ -18,7 +18,6 @@ class PaperConfig(RunConfig):
 
     data: tuple[str, ...]  # what `train.data.open_data` takes
     val_data: tuple[str, ...] = ()
-    workers: int = 0  # processes that read the data
     phases: tuple[int, int] = (10_000, 20_000)  # steps at which real and degraded real lines come in
     stand_in: Literal["camera", "degraded"] = "camera"  # for lines without a real low resolution
     ocr: Ocr = "auto"

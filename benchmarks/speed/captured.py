@@ -2,8 +2,8 @@
 
 What differs from the release is how it is run, not what is computed; so a table can tell model and engineering apart.
 Everything a step needs is laid on the device beforehand, and a step's graph is launched as often as there are steps.
-On a CPU the same steps run uncaptured, which the tests compare with `benchmarks.difftsr.sampler`; so
-does a GPU's capture.
+On a CPU the same steps run uncaptured, which the tests compare with `benchmarks.difftsr.sampler`, as they
+do a GPU's capture.
 """
 
 from __future__ import annotations

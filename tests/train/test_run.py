@@ -101,6 +101,7 @@ def test_options_of_another_stage_are_refused(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--workers", "2"], "--workers concerns the other stages"),
         (["--minutes", "0"], "positive number of minutes"),
         (["--pool", "nowhere"], "no shard"),
         (["--checkpoint", "nothing.safetensors"], "cannot be read"),
