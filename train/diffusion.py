@@ -105,7 +105,7 @@ class DiffusionStage:
         self.etas = torch.tensor(self.schedule.etas, dtype=torch.float32, device=device)
         self.generator = torch.Generator(device).manual_seed(cfg.seed)
         self.perceptual, self.recognizer = PerceptualLoss().to(device), RecognizerLoss().to(device)
-        self.alphabet, self.noise = Alphabet.load(), NoiseModel.load()
+        self.alphabet, self.noise = Alphabet.load(), NoiseModel.load(true_text=cfg.true_text_share)
         self.pool, self.val = LinePool(cfg.pool), LinePool(cfg.val_pool)
         self.cache = LatentCache(len(self.pool), full.preset.latent_shape)
         self.count = 0
@@ -229,7 +229,7 @@ class DiffusionStage:
         """PSNR of restored validation lines and of bicubic; picture: bicubic, restored, original."""
         assert isinstance(model, Trained)
         lines = [self.val[i] for i in range(min(VALIDATION_LINES, len(self.val)))]
-        batch = next(line_batches(lines, self.noise, self.alphabet, len(lines), np.random.default_rng(1)))
+        batch = next(line_batches(lines, NoiseModel.load(), self.alphabet, len(lines), np.random.default_rng(1)))
         hr, generator = self._images(batch.images), torch.Generator(self.device).manual_seed(1)
         severity = torch.from_numpy(batch.severity).to(self.device)  # that of the readings
         with torch.autocast(self.device.type, enabled=False):

@@ -82,9 +82,17 @@ class NoiseStats:
 class NoiseModel:
     """Draws readings. ``drop`` is the share of lines shown without any text, so that restoring works without."""
 
-    def __init__(self, stats: NoiseStats, alphabet: Alphabet, lookalikes: NDArray[np.int16], drop: float = 0.1) -> None:
-        """``lookalikes`` (symbols, 8): ids of the most similar symbols, best first."""
-        self.stats, self.drop, self.padding = stats, drop, alphabet.padding
+    def __init__(
+        self,
+        stats: NoiseStats,
+        alphabet: Alphabet,
+        lookalikes: NDArray[np.int16],
+        drop: float = 0.1,
+        true_text: float = 0.0,
+    ) -> None:
+        """``lookalikes`` (symbols, 8): ids of the most similar symbols, best first. ``true_text``: share of lines read
+        right and surely whatever they look like, as only an easy line is in life: it pays to paint what was read."""
+        self.stats, self.drop, self.true_text, self.padding = stats, drop, true_text, alphabet.padding
         classes = [SPACE if s == " " else WIDE if is_wide(s) else NARROW for s in alphabet.symbols]
         self._classes = np.array([*classes, NARROW], np.int64)
         self._caps = np.where(self._classes == WIDE, WIDE_SHARE, NARROW_SHARE) / 4  # of 512, at 128 pixels of height
@@ -102,14 +110,14 @@ class NoiseModel:
         self._inserted = np.array(strange or [ids["一"]], np.int64)
 
     @classmethod
-    def load(cls, path: Path | None = None, drop: float = 0.1) -> NoiseModel:
+    def load(cls, path: Path | None = None, drop: float = 0.1, true_text: float = 0.0) -> NoiseModel:
         """The fitted model in ``path``; default: the shipped one. Raises InputError when it cannot be read."""
         source = path or resources.files("train") / "assets" / "readings.json"
         try:
             text = source.read_text(encoding="utf-8")
         except OSError as error:
             raise InputError(f"{source}: {error}; write it with python -m train.readings fit") from error
-        return cls(NoiseStats.from_json(text), Alphabet.load(), load_lookalikes(), drop)
+        return cls(NoiseStats.from_json(text), Alphabet.load(), load_lookalikes(), drop, true_text)
 
     def sample(
         self,
@@ -181,6 +189,8 @@ class NoiseModel:
         row = np.where(known, np.floor(place + luck[0]).astype(np.int64).clip(max=len(grid) - 1), len(grid))
         pitch = 128 * (widths * real).sum(1) / np.maximum(real.sum(1), 1)
         level = (luck[1][:, None] > self._mix[row, np.searchsorted(PITCHES, pitch)]).sum(1)
+        if self.true_text:
+            level = np.where(rng.random(len(level)) < self.true_text, 0, level)
         failed = level == len(DIFFICULTIES)
         return np.where(failed, 0, level), ~failed & (luck[2] >= self.drop) & real.any(1)
 

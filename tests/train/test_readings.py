@@ -48,9 +48,9 @@ def _stats(**changes: object) -> NoiseStats:
     return NoiseStats(**values)  # type: ignore[arg-type]
 
 
-def _model(alphabet: Alphabet, drop: float = 0.0, **changes: object) -> NoiseModel:
+def _model(alphabet: Alphabet, drop: float = 0.0, true_text: float = 0.0, **changes: object) -> NoiseModel:
     lookalikes = (np.arange(alphabet.padding)[:, None] + np.arange(1, 9)) % alphabet.padding
-    return NoiseModel(_stats(**changes), alphabet, lookalikes.astype(np.int16), drop)
+    return NoiseModel(_stats(**changes), alphabet, lookalikes.astype(np.int16), drop, true_text)
 
 
 def _truth(alphabet: Alphabet, text: str, lines: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -70,6 +70,15 @@ def test_an_easy_line_is_its_truth(alphabet: Alphabet) -> None:
     np.testing.assert_allclose(got.widths, widths, atol=1e-6)  # the runtime's own rule
     assert (got.weights[:, 7:] == 1).all()
     assert (got.weights[:, :7] >= 0.6).all()
+
+
+def test_a_share_of_hard_lines_is_read_right_where_it_is_asked_for(alphabet: Alphabet) -> None:
+    tokens, centres, widths = _truth(alphabet, "中文字符", 4000)
+    got = _model(alphabet, true_text=0.3).sample_batch(np.random.default_rng(0), tokens, centres, widths, np.ones(4000))
+    right = (got.tokens == tokens).all(1)
+    by_chance = (1 - 0.4 - 0.2) ** 4  # a hard line without an error
+    assert right.mean() == pytest.approx(0.3 + 0.7 * by_chance, abs=0.03)
+    assert (got.weights[right, :4] >= 0.6).all()
 
 
 def test_a_hard_line_has_errors_at_the_measured_rates(alphabet: Alphabet) -> None:
