@@ -37,7 +37,7 @@ EXPORT_BATCH = 2
 """Batch of the example inputs: 1 would be taken for a constant."""
 FREE_AXES: Mapping[str, Mapping[int, str]] = {"prefix": {0: "B", 1: "L"}}
 """Free axes of inputs that have more than the batch."""
-FIXED = frozenset({"t", "time", "constants", "modulations"})
+FIXED = frozenset({"t", "time", "constants", "modulations", "mom_modulations", "tdm_modulations"})
 """Inputs that are the same for the whole batch and have no batch axis."""
 
 

@@ -19,6 +19,7 @@ from export.trajectory_sides import Side, check_alike
 from runtime.recognizer import LineReader
 from textsr.errors import InputError
 from textsr.loop import TextSampler, restore
+from textsr.program import TEXT_BRANCH
 
 SAMPLERS: tuple[TextSampler, ...] = ("fixed", "categorical")
 _STATISTICS = ("max", "mean", "median", "quantile")
@@ -45,7 +46,7 @@ def compare(
     check_alike(a, b)
     graphs = [name for name in sorted(a.graphs) if name in b.graphs]
     bounds = bounds_of(a, b)
-    if not {"mom_image", "text_step"} <= set(graphs):
+    if not set(graphs) >= TEXT_BRANCH:
         samplers = [sampler for sampler in samplers if sampler == "fixed"]
     if not samplers:
         raise InputError(f"{a.spec} and {b.spec} have no graphs for the categorical text sampler: use fixed")

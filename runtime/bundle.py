@@ -26,6 +26,7 @@ from textsr.alphabet import Alphabet
 from textsr.config import Preset
 from textsr.errors import BundleError
 from textsr.files import open_regular
+from textsr.program import TEXT_BRANCH
 
 SHIPPED = Path(__file__).resolve().parent / "bundles"
 _NEEDED_GRAPHS = ("vqgan_encoder", "time_condition", "text_condition", "unet_step", "vqgan_decoder")
@@ -124,7 +125,7 @@ class Bundle:
     @property
     def samples_text(self) -> bool:
         """Whether the bundle holds the graphs that the categorical text sampler needs."""
-        return {"mom_image", "text_step"} <= self.graphs.keys()
+        return self.graphs.keys() >= TEXT_BRANCH
 
     def in_half(self) -> Bundle:
         """The bundle with the graphs that are typed in half precision as its graphs.

@@ -26,7 +26,7 @@ from textsr.schedule import ResidualShiftSchedule
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "bundle.json"
 DIGEST = "digest"
 RECOGNIZERS = ("rapidocr", "transocr", None)

@@ -21,10 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from textsr.config import PRESETS, Preset, preset
 from textsr.errors import InputError
 from textsr.graphs import Model, example_inputs, graphs
+from textsr.program import TEXT_BRANCH
 
 EVERY_STEP, SAMPLED = ("unet_step",), ("text_condition", "glyph_canvas", "unet_step", "mom_image", "text_step")
 """Graphs that run once a step: with fixed text, and with the categorical sampler."""
-ONLY_SAMPLED = ("mom_image", "text_step")
 TRANSOCR_STEPS = 12
 """Decoded characters that a line's cost counts with, half of the most; the prefix of each is half as long."""
 
@@ -63,7 +63,7 @@ class Cost:
 
     def calls(self, graph: str, steps: int, sampled: bool = False) -> int:
         """How often a line runs ``graph``."""
-        if graph in ONLY_SAMPLED and not sampled:
+        if graph in TEXT_BRANCH and not sampled:
             return 0
         if graph == "recognizer_step":
             return TRANSOCR_STEPS

@@ -20,6 +20,8 @@ from textsr.networks.tdm import TDM
 from textsr.networks.transocr import TransOCR
 from textsr.networks.unet import UNet
 from textsr.networks.vqgan import VQGAN
+from textsr.program import TEXT_BRANCH
+from textsr.schedule import all_text_times
 
 
 def new_mom(preset: Preset) -> MoM:
@@ -167,25 +169,44 @@ class UNetStep(Graph):
         return constants[1] * z_t + constants[2] * z0_hat + constants[3] * given["noise"], z0_hat
 
 
-class MoMImage(Graph):
-    """tokens, weights (B,N), z_y, z_t (B,C,h,w), time (1,) -> i_cond (B,16,S)."""
+class TextTimeCondition(Graph):
+    """time (T,), those of the steps 0..T-1 -> mom_modulations (T,S), tdm_modulations (T,S'): what each does to the
+    image UNet of MoM and to TDM."""
 
-    inputs = ("tokens", "weights", "z_y", "z_t", "time")
+    inputs = ("time",)
+    outputs = ("mom_modulations", "tdm_modulations")
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.mom, self.tdm = model.mom, model.tdm
+
+    def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        """See the class."""
+        return self.mom.Unet.modulations(time).float(), self.tdm.transformer.modulations(time).float()
+
+
+class MoMImage(Graph):
+    """tokens, weights (B,N), z_y, z_t (B,C,h,w), mom_modulations (T,S), t (1,), the trained step -> i_cond (B,16,D)."""
+
+    inputs = ("tokens", "weights", "z_y", "z_t", "mom_modulations", "t")
     outputs = ("i_cond",)
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.mom = model.mom
 
-    def forward(self, tokens: Tensor, weights: Tensor, z_y: Tensor, z_t: Tensor, time: Tensor) -> tuple[Tensor]:
+    def forward(
+        self, tokens: Tensor, weights: Tensor, z_y: Tensor, z_t: Tensor, mom_modulations: Tensor, t: Tensor
+    ) -> tuple[Tensor]:
         """See the class."""
-        return (self.mom.image_condition(tokens, weights, z_y, z_t, time),)
+        return (self.mom.image_condition(tokens, weights, z_y, z_t, t, mom_modulations),)
 
 
 class TextStep(Graph):
-    """tokens (B,N), i_cond (B,16,S), time (1,), constants (4,), uniforms (B,N) -> tokens_prev, log p (B,N,K)."""
+    """tokens (B,N), i_cond (B,16,D), tdm_modulations (T,S), t (1,), the trained step, constants (4,), uniforms (B,N)
+    -> tokens_prev, log p (B,N,K)."""
 
-    inputs = ("tokens", "i_cond", "time", "constants", "uniforms")
+    inputs = ("tokens", "i_cond", "tdm_modulations", "t", "constants", "uniforms")
     outputs = ("tokens_prev", "log_probabilities")
 
     def __init__(self, model: Model) -> None:
@@ -193,10 +214,10 @@ class TextStep(Graph):
         self.tdm = model.tdm
 
     def forward(
-        self, tokens: Tensor, i_cond: Tensor, time: Tensor, constants: Tensor, uniforms: Tensor
+        self, tokens: Tensor, i_cond: Tensor, tdm_modulations: Tensor, t: Tensor, constants: Tensor, uniforms: Tensor
     ) -> tuple[Tensor, Tensor]:
         """See the class."""
-        return categorical_step(tokens, self.tdm(tokens, time, i_cond), constants, uniforms)
+        return categorical_step(tokens, self.tdm(tokens, t, i_cond, tdm_modulations), constants, uniforms)
 
 
 class RecognizerEncoder(Graph):
@@ -235,6 +256,7 @@ GRAPHS: dict[str, type[Graph]] = {
     "text_condition": TextCondition,
     "glyph_canvas": GlyphCanvasGraph,
     "unet_step": UNetStep,
+    "text_time_condition": TextTimeCondition,
     "mom_image": MoMImage,
     "text_step": TextStep,
     "vqgan_decoder": VQGANDecoder,
@@ -249,7 +271,7 @@ def graphs(model: Model) -> dict[str, Graph]:
     if model.preset.transocr is None:
         absent |= {"recognizer_encoder", "recognizer_step"}
     if not model.preset.text:
-        absent |= {"mom_image", "text_step"}
+        absent |= TEXT_BRANCH
     make: Any = GRAPHS
     return {name: make[name](model).eval() for name in GRAPHS if name not in absent}
 
@@ -272,10 +294,13 @@ def example_inputs(model: Model, graph: str, batch: int = 2, seed: int = 0) -> d
     arrays["centres"] = np.tile(((np.arange(n) + 0.5) / n).astype(np.float32), (batch, 1))
     arrays["widths"] = np.full((batch, n), 0.9 / n, np.float32)
     trained = preset.schedule.steps
-    arrays["t"], arrays["time"] = np.array([min(7, trained - 1)], np.float32), np.array([77], np.float32)
+    arrays["t"] = np.array([min(7, trained - 1)], np.float32)
     if graph == "time_condition":
         arrays["t"] = np.arange(trained, dtype=np.float32)
+    arrays["time"] = all_text_times(preset.schedule)
     arrays["modulations"] = rng.standard_normal((trained, model.unet.modulation_size), np.float32)
+    for name, network in (("mom_modulations", model.mom.Unet), ("tdm_modulations", model.tdm.transformer)):
+        arrays[name] = rng.standard_normal((trained, network.modulation_size), np.float32)
     arrays["tokens"] = rng.integers(0, preset.symbols, (batch, n))
     steps = {"vqgan_encoder": [1.98], "unet_step": [0.6, 0.7, 0.3, 0.2], "text_step": [-0.01, -13.4, -0.1, -11.1]}
     if preset.schedule.residual_std is not None:

@@ -17,7 +17,7 @@ from textsr.config import Preset
 from textsr.errors import InputError
 from textsr.noise import normal, uniform
 from textsr.reading import used_text
-from textsr.schedule import CategoricalSchedule, ResidualShiftSchedule, text_times
+from textsr.schedule import CategoricalSchedule, ResidualShiftSchedule, all_text_times, text_times
 
 Handle = Any
 """A value as its executor keeps it; only the executor that made it can read it."""
@@ -157,14 +157,22 @@ class _Loop:
             inputs = {"tokens": text.tokens, "weights": text.weights, "centres": text.centres, "widths": text.widths}
             text.condition |= self.run("glyph_canvas", inputs)
 
-    def sample_text(self, z_y: Handle, z_t: Handle, time: int, next_time: int) -> None:
+    def text_time_condition(self) -> dict[str, Handle]:
+        """What the times of all trained steps do to MoM and TDM, once for the pass."""
+        times = self.executor.put(all_text_times(self.preset.schedule))
+        return self.run("text_time_condition", {"time": times})
+
+    def sample_text(
+        self, z_y: Handle, z_t: Handle, t: Handle, times: tuple[int, int], modulations: Mapping[str, Handle]
+    ) -> None:
+        """Text of the next of two ``times``, from that of the first, which is the trained step t's."""
         text, put = self.text, self.executor.put
-        at = put(np.array([time], np.float32))
-        inputs = {"tokens": text.tokens, "weights": text.weights, "z_y": z_y, "z_t": z_t, "time": at}
+        mom, tdm = ({name: modulations[name], "t": t} for name in ("mom_modulations", "tdm_modulations"))
+        inputs = {"tokens": text.tokens, "weights": text.weights, "z_y": z_y, "z_t": z_t, **mom}
         i_cond = self.run("mom_image", inputs)["i_cond"]
-        constants = put(CategoricalSchedule(self.preset.symbols).step_constants(time, next_time))
+        constants = put(CategoricalSchedule(self.preset.symbols).step_constants(*times))
         uniforms = put(self.draws.uniform(self.step + 1, (self.preset.max_chars,)))
-        inputs = {"tokens": text.tokens, "i_cond": i_cond, "time": at, "constants": constants, "uniforms": uniforms}
+        inputs = {"tokens": text.tokens, "i_cond": i_cond, **tdm, "constants": constants, "uniforms": uniforms}
         text.tokens = self.run("text_step", inputs)["tokens_prev"]
 
 
@@ -213,16 +221,18 @@ def _pass(loop: _Loop, kept: tuple[int, ...], text_sampler: TextSampler, check: 
     lq = put(batch.lq)
     z_y, z_t = loop.encode()
     always = {"lq": lq, **({"z_y": z_y} if preset.unet.prior_channels else {}), **loop.time_condition()}
+    text_modulations = loop.text_time_condition() if text_sampler == "categorical" else {}
     for place, step in enumerate(loop.schedule.steps(len(kept))):
         check()
         loop.step = place
         if place == 0 or text_sampler == "categorical":
             loop.condition()
         noise = put(loop.draws.normal(place + 1, preset.latent_shape))
-        inputs = {"z_t": z_t, **always, **loop.text.condition, "t": put(np.array([step.t], np.float32))}
+        t = put(np.array([step.t], np.float32))
+        inputs = {"z_t": z_t, **always, **loop.text.condition, "t": t}
         outputs = loop.run("unet_step", {**inputs, "constants": put(step.constants()), "noise": noise})
         if text_sampler == "categorical":
-            loop.sample_text(z_y, z_t, times[place], times[place + 1])
+            loop.sample_text(z_y, z_t, t, (times[place], times[place + 1]), text_modulations)
         z_t = outputs["z_prev"]
     check()
     loop.step = -1

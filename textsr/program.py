@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-SIDE = frozenset({"mom_image", "text_step"})
-"""Graphs of the text branch: nothing of the same step's image branch waits for them."""
+TEXT_BRANCH = frozenset({"text_time_condition", "mom_image", "text_step"})
+"""Graphs that sampled text needs besides: nothing of the same step's image branch waits for them."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Run:
     @property
     def side(self) -> bool:
         """Whether it belongs to the text branch."""
-        return self.graph in SIDE
+        return self.graph in TEXT_BRANCH
 
 
 @dataclass(frozen=True)

@@ -195,3 +195,9 @@ def text_times(schedule: ResidualShiftSchedule, kept: tuple[int, ...], start: in
     """
     last = len(schedule) - 1
     return tuple(round(t * start / last) for t in kept)
+
+
+def all_text_times(config: ScheduleConfig) -> Float32:
+    """(T,) the times of all trained steps: the rows of what ``text_time_condition`` makes."""
+    schedule = ResidualShiftSchedule.from_config(config)
+    return np.array(text_times(schedule, tuple(range(len(schedule))), config.text_start), np.float32)

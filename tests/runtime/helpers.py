@@ -15,6 +15,7 @@ from runtime.recognizer import LineReader
 from runtime.restorer import Restorer
 from textsr.alphabet import Alphabet
 from textsr.config import TINY
+from textsr.program import TEXT_BRANCH
 from textsr.reading import LineReading, spread
 
 Array = NDArray[Any]
@@ -67,11 +68,16 @@ class StubExecutor:
         z_0 = lq.mean(axis=1, keepdims=True) + 1e-5 * c_cond.mean(axis=(1, 2))[:, None, None, None] + 0 * z_t
         return {"z_prev": constants[1] * z_t + constants[2] * z_0 + constants[3] * noise, "z0_hat": z_0}
 
-    def mom_image(self, tokens: Array, weights: Array, z_y: Array, z_t: Array, time: Array) -> dict[str, Array]:
+    def text_time_condition(self, time: Array) -> dict[str, Array]:
+        return dict.fromkeys(("mom_modulations", "tdm_modulations"), time[:, None])
+
+    def mom_image(
+        self, tokens: Array, weights: Array, z_y: Array, z_t: Array, mom_modulations: Array, t: Array
+    ) -> dict[str, Array]:
         return {"i_cond": z_t.reshape(len(z_t), 16, -1)}
 
     def text_step(
-        self, tokens: Array, i_cond: Array, time: Array, constants: Array, uniforms: Array
+        self, tokens: Array, i_cond: Array, tdm_modulations: Array, t: Array, constants: Array, uniforms: Array
     ) -> dict[str, Array]:
         return {"tokens_prev": (uniforms * 90).astype(np.int64), "log_probabilities": uniforms}
 
@@ -96,7 +102,7 @@ class KnowingReader:
 
 def stub_bundle() -> Bundle:
     """A bundle of the tiny preset that has no files, for `StubExecutor`."""
-    graphs: dict[str, Any] = dict.fromkeys(("mom_image", "text_step"))
+    graphs: dict[str, Any] = dict.fromkeys(TEXT_BRANCH)
     return Bundle(Path("stub"), TINY, Alphabet.load(), graphs, None, "fp32", {}, {}, {})
 
 

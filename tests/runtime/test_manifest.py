@@ -68,7 +68,7 @@ def test_a_flipped_byte_is_told_wherever_it_is(target: BundleTarget) -> None:
         (b"[" * 100_000, "as JSON"),
         (b'{"a":' * 100_000, "as JSON"),
         (b'{"format": ' + b"9" * 5000 + b"}", "as JSON"),
-        (b'{"format": 2, "format": 2}', "a key twice"),
+        (b'{"format": 3, "format": 3}', "a key twice"),
         (b'{"format": NaN}', "NaN"),
         (b'{"format": 1e999}', "1e999"),
         (b'{"a": "' + b"x" * MAX_BYTES + b'"}', f"more than {MAX_BYTES} bytes"),
@@ -90,7 +90,7 @@ def test_what_is_no_manifest(tmp_path: Path, text: bytes, message: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(extra=1), "'extra', which format 2 does not know"),
+        (lambda m: m.update(extra=1), "'extra', which format 3 does not know"),
         (lambda m: m.update(provenance=[1]), "provenance"),
         (lambda m: m.update(recognizer=["rapidocr"]), "recognizer"),
         (lambda m: m["preset"].update(height=1 << 20), "beyond"),

@@ -18,6 +18,7 @@ from textsr.config import ABLATIONS, COMPACT, PAPER, TINY, Preset, ablated
 from textsr.errors import BundleError, InputError
 from textsr.graphs import Model, graphs
 from textsr.loop import LineBatch, LoopOutput, restore
+from textsr.program import TEXT_BRANCH
 from textsr.reading import used_text
 from textsr.torch_executor import TorchExecutor
 
@@ -111,7 +112,7 @@ def test_networks_lack_what_was_left_out() -> None:
         shapes = {name: tuple(p.shape) for name, p in Model(ablated(SMALL, names)).named_parameters()}
         assert whole.keys() - shapes.keys() == gone, names
         assert {name for name in shapes if shapes[name] != whole[name]} == narrower, names
-    assert set(graphs(variant("text"))).isdisjoint({"glyph_canvas", "mom_image", "text_step"})
+    assert set(graphs(variant("text"))).isdisjoint({"glyph_canvas", *TEXT_BRANCH})
 
 
 readings = st.lists(st.tuples(st.integers(0, SMALL.padding), st.floats(0, 1, width=32)), max_size=24)

@@ -91,6 +91,9 @@ class Recorder:
         z0_hat = 0.5 * scale * z_t + modulations[int(t[0]), 0]
         return {"z_prev": coef_zt * z_t + coef_z0 * z0_hat + std * noise, "z0_hat": z0_hat}
 
+    def text_time_condition(self, time: NDArray[Any]) -> Arrays:
+        return {"mom_modulations": time[:, None], "tdm_modulations": -time[:, None]}
+
     def mom_image(self, tokens: NDArray[Any], z_t: NDArray[Any], **_: Any) -> Arrays:
         return {"i_cond": z_t.reshape(len(tokens), 16, -1)}
 
@@ -153,7 +156,7 @@ def test_sampled_text_is_conditioned_at_each_step(steps: int, preset: Preset) ->
     executor = Recorder()
     output = restore(executor, preset, lines(), steps=steps, text_sampler="categorical")
     step = [*conditions(preset), "unet_step", "mom_image", "text_step"]
-    assert executor.order == ["vqgan_encoder", "time_condition", *step * steps, "vqgan_decoder"]
+    assert executor.order == ["vqgan_encoder", "time_condition", "text_time_condition", *step * steps, "vqgan_decoder"]
     for place, (text, unet, mom) in enumerate(
         zip(executor.of("text_step"), executor.of("unet_step"), executor.of("mom_image"), strict=True)
     ):
@@ -185,8 +188,9 @@ def test_steps_go_by_their_own_t_and_constants(steps: int, preset: Preset) -> No
         assert unet["constants"].dtype == unet["t"].dtype == unet["noise"].dtype == np.float32
     times = [*text_times(SCHEDULE, kept, 199), -1]
     for place, text in enumerate(executor.of("text_step")):
-        np.testing.assert_array_equal(text["time"], np.array([times[place]], np.float32))
-        np.testing.assert_array_equal(executor.of("mom_image")[place]["time"], text["time"])
+        mom, row = executor.of("mom_image")[place], int(text["t"][0])
+        np.testing.assert_array_equal(mom["t"], text["t"])
+        assert mom["mom_modulations"][row] == -text["tdm_modulations"][row] == times[place]
         constants = CategoricalSchedule(SMALL.symbols).step_constants(times[place], times[place + 1])
         np.testing.assert_array_equal(text["constants"], constants)
 

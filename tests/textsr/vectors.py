@@ -96,7 +96,7 @@ def inputs(graph: str, names: tuple[str, ...], sizes: dict[str, tuple[int, ...]]
         "centres": ((np.arange(TINY.max_chars, dtype=np.float32) + 0.5) / TINY.max_chars)[None],
         "widths": np.full((1, TINY.max_chars), 0.9 / TINY.max_chars, np.float32),
         "t": np.array([7], np.float32),
-        "time": np.array([77], np.float32),
+        "time": np.arange(TINY.schedule.steps, dtype=np.float32) * 11,  # 77 at t
     }
     steps = [0.6, 0.7, 0.3, 0.2, 0.3, 0.4]  # the last two are the estimate's gain and deviation
     constants = {"vqgan_encoder": [1.98], "unet_step": steps, "text_step": [-0.01, -13.4, -0.1, -11.1]}
@@ -123,7 +123,8 @@ def sizes() -> dict[str, tuple[int, ...]]:
         "image": (1, 3, 4 * h, 4 * w), "recognizer_encoder.image": (1, 3, 32, 256), "lq": (1, 3, h, w),
         "noise": latent, "z_t": latent, "z_y": latent, "z_0": latent, "glyphs": (1, 1, 4 * h, 4 * w),
         "tokens": (1, n), "weights": (1, n), "uniforms": (1, n), "prefix": (1, 5), "features": (1, 32, 16),
-        "modulations": (1, 1), "c_cond": (1, n, TINY.mom.context_dim), "i_cond": (1, 16, channels * h * w // 16),
+        "modulations": (1, 1), "mom_modulations": (1, 1), "tdm_modulations": (1, 1),
+        "c_cond": (1, n, TINY.mom.context_dim), "i_cond": (1, 16, channels * h * w // 16),
     }  # fmt: skip
 
 
@@ -137,8 +138,7 @@ def compute() -> dict[str, NDArray[Any]]:
         arrays = inputs(graph, tuple(module.inputs), sizes())  # type: ignore[arg-type]
         if graph == "time_condition":
             arrays["t"] = np.arange(TINY.schedule.steps, dtype=np.float32)
-        if graph == "unet_step":
-            arrays["modulations"] = kept["modulations"]
+        arrays |= {name: kept[name] for name in arrays if name.endswith("modulations")}
         for name, value in executor.run(graph, {k: executor.put(v) for k, v in arrays.items()}).items():
             found[f"{graph}.{name}"] = thinned(f"{graph}.{name}", executor.get(value))
             kept[name] = executor.get(value)

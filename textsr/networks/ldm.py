@@ -6,7 +6,7 @@ MoM's small image UNet and DiffTSR's large one differ in sizes only: see `LDMUNe
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from torch import Tensor, cat, nn
@@ -33,6 +33,7 @@ class ResBlock(nn.Module):
 
     def __init__(self, channels: int, embedded: int, out: int, groups: int, resize: Resize = None) -> None:
         super().__init__()
+        self.channels = out
         self.resize: Resize = resize
         self.in_layers = nn.Sequential(group_norm(channels, groups), nn.SiLU(), nn.Conv2d(channels, out, 3, padding=1))
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedded, out))
@@ -41,10 +42,10 @@ class ResBlock(nn.Module):
         )
         self.skip_connection = nn.Identity() if channels == out else nn.Conv2d(channels, out, 1)
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        """x (B,C,H,W), emb (B or 1,E) -> (B,out,H',W')."""
+    def forward(self, x: Tensor, summand: Tensor) -> Tensor:
+        """x (B,C,H,W), summand (B or 1,out), what ``emb_layers`` make of the time -> (B,out,H',W')."""
         h = self.in_layers[2](_resized(self.in_layers[1](self.in_layers[0](x)), self.resize))
-        h = h + self.emb_layers(emb)[:, :, None, None].to(h.dtype)
+        h = h + summand[:, :, None, None]
         return self.skip_connection(_resized(x, self.resize)) + self.out_layers(h)
 
 
@@ -143,11 +144,12 @@ class MapTransformer(nn.Module):
 class Stage(nn.ModuleList):
     """Layers of one step down or up, each called with what it needs."""
 
-    def forward(self, x: Tensor, emb: Tensor, context: Tensor) -> Tensor:
-        """x (B,C,H,W), emb (B or 1,E), context (B,M,D) -> (B,C',H',W')."""
+    def forward(self, x: Tensor, modulations: Iterator[Tensor], context: Tensor) -> Tensor:
+        """x (B,C,H,W), modulations (B or 1,out) of this residual block and all later ones, context (B,M,D) ->
+        (B,C',H',W')."""
         for layer in self:
             if isinstance(layer, ResBlock):
-                x = layer(x, emb)
+                x = layer(x, next(modulations))
             else:
                 x = layer(x, context) if isinstance(layer, MapTransformer) else layer(x)
         return x
@@ -208,14 +210,34 @@ class LDMUNet(nn.Module):
         self.output_blocks = nn.ModuleList(up)
         self.out = nn.Sequential(group_norm(width, groups), nn.SiLU(), nn.Conv2d(width, out_channels, 3, padding=1))
 
-    def forward(self, x: Tensor, t: Tensor, context: Tensor) -> Tensor:
-        """x (B,in,H,W), t (B,) or (1,) float, context (B,M,D) -> (B,out,H,W). H, W divide by 2 a level."""
-        emb = self.time_embed(timestep_embedding(t, self.channels).to(x.dtype))
+    def modulations(self, t: Tensor) -> Tensor:
+        """What times t (T,) add to the maps of all residual blocks, side by side: (T,S). It depends on nothing else."""
+        embedding = timestep_embedding(t, self.channels).to(next(self.time_embed.parameters()).dtype)
+        embedding = self.time_embed(embedding)
+        return cat([block.emb_layers(embedding) for block in self._res_blocks()], dim=1)
+
+    @property
+    def modulation_size(self) -> int:
+        """S."""
+        return sum(block.channels for block in self._res_blocks())
+
+    def _res_blocks(self) -> list[ResBlock]:
+        """In the order in which they run."""
+        stages = (self.input_blocks, self.middle_block, self.output_blocks)
+        return [part for stage in stages for part in stage.modules() if isinstance(part, ResBlock)]
+
+    def forward(self, x: Tensor, t: Tensor, context: Tensor, modulations: Tensor | None = None) -> Tensor:
+        """x (B,in,H,W), t (B,) or (1,) float, context (B,M,D) -> (B,out,H,W). H, W divide by 2 a level.
+
+        ``modulations`` (T,S), where they were made before: t is then a row of them.
+        """
+        rows = self.modulations(t) if modulations is None else modulations[t.long()]
+        each = iter(rows.to(x.dtype).split([block.channels for block in self._res_blocks()], dim=1))
         skips = []
         for stage in self.input_blocks:
-            x = stage(x, emb, context)
+            x = stage(x, each, context)
             skips.append(x)
-        x = self.middle_block(x, emb, context)
+        x = self.middle_block(x, each, context)
         for stage in self.output_blocks:
-            x = stage(cat([x, skips.pop()], dim=1), emb, context)
+            x = stage(cat([x, skips.pop()], dim=1), each, context)
         return self.out(x)

@@ -133,14 +133,18 @@ class MoM(nn.Module):
         """c_cond (B,N,D), the UNet's context. It depends on tokens (B,N) and weights (B,N) alone."""
         return self.Transformer.transformer(tokens, weights)
 
-    def image_map(self, tokens: Tensor, weights: Tensor, z_y: Tensor, z_t: Tensor, t: Tensor) -> Tensor:
-        """i_cond as a map (B,C,h,w), from text, latents (B,C,h,w) and time (B,) or (1,)."""
+    def image_map(
+        self, tokens: Tensor, weights: Tensor, z_y: Tensor, z_t: Tensor, t: Tensor, modulations: Tensor | None = None
+    ) -> Tensor:
+        """i_cond as a map (B,C,h,w), from text, latents (B,C,h,w) and time (B,) or (1,), see `LDMUNet`."""
         context = self.first_embeder(tokens) * weights[..., None]
-        return self.Unet(torch.cat([z_y, z_t], dim=1) * self.latent_scale, t, context)
+        return self.Unet(torch.cat([z_y, z_t], dim=1) * self.latent_scale, t, context, modulations)
 
-    def image_condition(self, tokens: Tensor, weights: Tensor, z_y: Tensor, z_t: Tensor, t: Tensor) -> Tensor:
+    def image_condition(
+        self, tokens: Tensor, weights: Tensor, z_y: Tensor, z_t: Tensor, t: Tensor, modulations: Tensor | None = None
+    ) -> Tensor:
         """i_cond as TDM's context (B, 16, C*h*w / 16); see `image_map`."""
-        return as_context(self.image_map(tokens, weights, z_y, z_t, t))
+        return as_context(self.image_map(tokens, weights, z_y, z_t, t, modulations))
 
     def forward(
         self, tokens: Tensor, z_y: Tensor, z_t: Tensor, t: Tensor, weights: Tensor | None = None

@@ -142,11 +142,24 @@ class TextDenoiser(nn.Module):
         frequencies = torch.exp(torch.arange(half, dtype=torch.float32) * (-math.log(10000.0) / (half - 1)))
         self.register_buffer("frequencies", frequencies, persistent=False)
 
-    def forward(self, tokens: Tensor, t: Tensor, context: Tensor) -> Tensor:
-        """tokens (B,N), t (B,), (1,) or (), context (B,M,D) -> (B,N,K)."""
-        t = t[None] if t.dim() == 0 else t
+    def modulations(self, t: Tensor) -> Tensor:
+        """What times t (T,) add to the input of each block: (T, C depth), the blocks last. It needs no more."""
         angles = (t.float() * self.time_factor)[:, None] * self.frequencies
-        time = self.mlp(torch.cat([angles.sin(), angles.cos()], dim=-1)).unflatten(-1, (self.dim, self.depth))
+        return self.mlp(torch.cat([angles.sin(), angles.cos()], dim=-1))
+
+    @property
+    def modulation_size(self) -> int:
+        """C depth."""
+        return self.dim * self.depth
+
+    def forward(self, tokens: Tensor, t: Tensor, context: Tensor, modulations: Tensor | None = None) -> Tensor:
+        """tokens (B,N), t (B,), (1,) or (), context (B,M,D) -> (B,N,K).
+
+        ``modulations`` (T, C depth), where they were made before: t is then a row of them.
+        """
+        t = t[None] if t.dim() == 0 else t
+        rows = self.modulations(t) if modulations is None else modulations[t.long()]
+        time = rows.to(self.norm.weight.dtype).unflatten(-1, (self.dim, self.depth))
         h = self.first(tokens) + self.axial_pos_emb()
         for place, block in enumerate(cast(nn.ModuleList, self.transformer_blocks[0])):
             h = block(h + time[:, None, :, place], context)
@@ -172,11 +185,11 @@ class TDM(nn.Module):
         self.transformer = TextDenoiser(config, symbols, max_chars, context_dim)
         self.rezero = Rezero()
 
-    def forward(self, tokens: Tensor, t: Tensor, i_cond: Tensor) -> Tensor:
+    def forward(self, tokens: Tensor, t: Tensor, i_cond: Tensor, modulations: Tensor | None = None) -> Tensor:
         """Logits (B,K,N) of the clean text.
 
-        tokens (B,N) int64 of step t, t (B,) or (1,) float on the scale 0..999, i_cond from MoM: (B,16,D),
-        or the map (B,C,h,w) that is viewed so.
+        tokens (B,N) int64 of step t, t (B,) or (1,) float on the scale 0..999 (or a row of ``modulations``, see
+        `TextDenoiser`), i_cond from MoM: (B,16,D), or the map (B,C,h,w) that is viewed so.
         """
         i_cond = as_context(i_cond) if i_cond.dim() == 4 else i_cond
-        return (self.transformer(tokens, t, i_cond) * self.rezero.alpha).transpose(1, 2)
+        return (self.transformer(tokens, t, i_cond, modulations) * self.rezero.alpha).transpose(1, 2)

@@ -16,11 +16,11 @@ from tests.runtime.executors.fake_cuda import FakeCuda
 from tests.runtime.executors.fake_tensorrt import FakeSource
 from tests.runtime.executors.helpers import Toy
 from textsr.loop import Executor, LoopKey
-from textsr.program import SIDE
+from textsr.program import TEXT_BRANCH
 
 WIDTH = 200
 """Elements of a line's value: as bytes above the smallest size class."""
-NAMES = ("unet_step", "vqgan_decoder", *sorted(SIDE))
+NAMES = ("unet_step", "vqgan_decoder", *sorted(TEXT_BRANCH))
 
 
 def spec(name: str) -> GraphSpec:

@@ -80,7 +80,7 @@ def test_the_text_branch_runs_beside_the_image_branch(bundle: Bundle) -> None:
     assert len({stream for stream, _ in works}) == 2
     order = [(kind, stream == capture.origin) for kind, stream, _ in capture.nodes]
     side = [kind for kind, main in order if not main]
-    assert side.count("work") == 6  # mom_image and text_step, three steps
+    assert side.count("work") == 7  # text_time_condition, then mom_image and text_step, three steps
     assert side[0] == "wait"
     executor.close()
 
