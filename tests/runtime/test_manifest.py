@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from runtime.bundle import SHIPPED, Bundle
 from runtime.executors import open_executor
-from runtime.manifest import MAX_BYTES, read_manifest, sealed
+from runtime.manifest import FORMAT, MAX_BYTES, read_manifest, sealed
 from tests.fuzz.targets import BundleTarget
 from textsr.errors import BundleError, EngineError
 
@@ -76,8 +76,8 @@ def test_a_flipped_byte_is_told_wherever_it_is(target: BundleTarget) -> None:
         (b"{}", "format None"),
         (b'{"format": true}', "format True"),
         (b'{"format": "' + b"2" * 1000 + b'"}', r"format '2{76}\.\.\. is not known"),
-        (b'{"format": 3}', "format 3 .* take a newer textsr"),
-        (b'{"format": 1}', "format 1 .* build the bundle anew"),
+        (b'{"format": %d}' % (FORMAT + 1), f"format {FORMAT + 1} .* take a newer textsr"),
+        (b'{"format": %d}' % (FORMAT - 1), f"format {FORMAT - 1} .* build the bundle anew"),
     ],
 )
 def test_what_is_no_manifest(tmp_path: Path, text: bytes, message: str) -> None:
@@ -90,7 +90,7 @@ def test_what_is_no_manifest(tmp_path: Path, text: bytes, message: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(extra=1), "'extra', which format 3 does not know"),
+        (lambda m: m.update(extra=1), f"'extra', which format {FORMAT} does not know"),
         (lambda m: m.update(provenance=[1]), "provenance"),
         (lambda m: m.update(recognizer=["rapidocr"]), "recognizer"),
         (lambda m: m["preset"].update(height=1 << 20), "beyond"),
