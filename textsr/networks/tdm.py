@@ -144,7 +144,7 @@ class TextDenoiser(nn.Module):
 
     def modulations(self, t: Tensor) -> Tensor:
         """What times t (T,) add to the input of each block: (T, C depth), the blocks last. It needs no more."""
-        angles = (t.float() * self.time_factor)[:, None] * self.frequencies
+        angles = (t.float() * self.time_factor)[:, None] * self.frequencies[None]
         return self.mlp(torch.cat([angles.sin(), angles.cos()], dim=-1))
 
     @property
