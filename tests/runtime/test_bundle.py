@@ -12,7 +12,7 @@ import pytest
 
 from runtime.bundle import Bundle, shipped
 from runtime.executors import open_executor
-from runtime.manifest import sealed
+from runtime.manifest import FORMAT, sealed
 from textsr.config import TINY
 from textsr.device import Device
 from textsr.errors import BundleError, DeviceError, EngineError, InputError
@@ -79,7 +79,7 @@ def test_missing_keys_are_named(bundle: Path, key: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda manifest: manifest.update(format=3), "format 3"),
+        (lambda manifest: manifest.update(format=FORMAT + 1), f"format {FORMAT + 1}"),
         (lambda manifest: manifest.update(format=1), "format 1 .*anew"),
         (lambda manifest: manifest.update(recognizer="magic"), "magic"),
         (lambda manifest: manifest.update(files={}), "files"),
