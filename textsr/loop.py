@@ -167,12 +167,13 @@ class _Loop:
     ) -> None:
         """Text of the next of two ``times``, from that of the first, which is the trained step t's."""
         text, put = self.text, self.executor.put
-        mom, tdm = ({name: modulations[name], "t": t} for name in ("mom_modulations", "tdm_modulations"))
-        inputs = {"tokens": text.tokens, "weights": text.weights, "z_y": z_y, "z_t": z_t, **mom}
+        inputs = {"tokens": text.tokens, "weights": text.weights, "z_y": z_y, "z_t": z_t, "t": t}
+        inputs["mom_modulations"] = modulations["mom_modulations"]
         i_cond = self.run("mom_image", inputs)["i_cond"]
         constants = put(CategoricalSchedule(self.preset.symbols).step_constants(*times))
         uniforms = put(self.draws.uniform(self.step + 1, (self.preset.max_chars,)))
-        inputs = {"tokens": text.tokens, "i_cond": i_cond, **tdm, "constants": constants, "uniforms": uniforms}
+        inputs = {"tokens": text.tokens, "i_cond": i_cond, "t": t, "constants": constants, "uniforms": uniforms}
+        inputs["tdm_modulations"] = modulations["tdm_modulations"]
         text.tokens = self.run("text_step", inputs)["tokens_prev"]
 
 

@@ -4,6 +4,7 @@ Needs: pip install textsr[ocr] python-doctr. docTR downloads its weights.
 """
 
 import argparse
+import sys
 
 from doctr.io import DocumentFile
 from doctr.models import ocr_predictor
@@ -23,5 +24,5 @@ given = parser.parse_args()
 lines = Lines(Restorer.open(given.bundle), Options(deadline_ms=given.deadline), below=0.9, keep="better")
 plain = ocr_predictor(pretrained=not given.untrained, pretrained_backbone=not given.untrained)
 predictor = attach(plain, lines)
-print(predictor(DocumentFile.from_images(given.page)).render())
-print(lines.counts)
+sys.stdout.write(f"{predictor(DocumentFile.from_images(given.page)).render()}\n")
+sys.stdout.write(f"{lines.counts}\n")

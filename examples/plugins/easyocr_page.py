@@ -4,6 +4,7 @@ Needs: pip install textsr[ocr] easyocr. EasyOCR downloads its weights.
 """
 
 import argparse
+import sys
 
 from easyocr import Reader
 
@@ -21,5 +22,5 @@ given = parser.parse_args()
 lines = Lines(Restorer.open(given.bundle), Options(deadline_ms=given.deadline), below=0.9, keep="better")
 reader = attach(Reader(["ch_sim", "en"]), lines)
 for _, text, score in reader.readtext(given.page):
-    print(f"{score:.3f} {text}")
-print(lines.counts)
+    sys.stdout.write(f"{score:.3f} {text}\n")
+sys.stdout.write(f"{lines.counts}\n")

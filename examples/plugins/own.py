@@ -4,6 +4,7 @@
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,4 +31,4 @@ read = wrap(recognise, Lines(Restorer.open(given.bundle), Options(deadline_ms=gi
 for name, text in zip(
     given.line, read([np.asarray(Image.open(path).convert("RGB")) for path in given.line]), strict=True
 ):
-    print(name, text)
+    sys.stdout.write(f"{name} {text}\n")

@@ -4,6 +4,7 @@ Needs: pip install textsr[ocr] paddleocr paddlepaddle. PaddleOCR downloads its w
 """
 
 import argparse
+import sys
 
 from paddleocr import PaddleOCR
 
@@ -22,5 +23,5 @@ lines = Lines(Restorer.open(given.bundle), Options(deadline_ms=given.deadline), 
 ocr = attach(PaddleOCR(), lines)
 for page in ocr.predict(given.page):
     for text, score in zip(page["rec_texts"], page["rec_scores"], strict=True):
-        print(f"{score:.3f} {text}")
-print(lines.counts)
+        sys.stdout.write(f"{score:.3f} {text}\n")
+sys.stdout.write(f"{lines.counts}\n")

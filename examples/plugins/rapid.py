@@ -4,6 +4,7 @@ Needs: pip install textsr[ocr]
 """
 
 import argparse
+import sys
 
 from rapidocr import RapidOCR
 
@@ -23,5 +24,5 @@ lines = Lines(Restorer.open(given.bundle), Options(deadline_ms=given.deadline), 
 ocr = attach(RapidOCR(params={"Global.log_level": "error"}), lines)
 found = ocr(given.page)
 for text, score in zip(found.txts or (), found.scores or (), strict=False):
-    print(f"{score:.3f} {text}")
-print(lines.counts)
+    sys.stdout.write(f"{score:.3f} {text}\n")
+sys.stdout.write(f"{lines.counts}\n")

@@ -41,6 +41,19 @@ def batch(stage: DiffusionStage) -> Corrupted:
     return stage._corrupt(lines, 1.0)
 
 
+def test_the_share_of_true_texts_is_the_stages(stage: DiffusionStage) -> None:
+    told = DiffusionStage(stage.full, replace(stage.cfg, true_text_share=1.0), torch.device("cpu"))
+    hardest = np.ones(200)
+    truth = next(line_batches(told.pool, told.noise, told.alphabet, 1, np.random.default_rng(0))).truth
+    tokens, centres, widths = (np.repeat(array, 200, 0) for array in (truth.tokens, truth.centres, truth.widths))
+    right = [
+        (each.noise.sample_batch(np.random.default_rng(0), tokens, centres, widths, hardest).tokens == tokens).all(1)
+        for each in (stage, told)
+    ]
+    assert right[0].mean() < 0.9 * right[1].mean()
+    assert right[1].mean() == pytest.approx(1 - told.noise.drop, abs=0.08)
+
+
 def reached(module: torch.nn.Module) -> float:
     return sum(float(p.grad.abs().sum()) for p in module.parameters() if p.grad is not None)
 

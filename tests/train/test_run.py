@@ -103,6 +103,7 @@ def test_options_of_another_stage_are_refused(tmp_path: Path, capsys: pytest.Cap
     [
         (["--workers", "2"], "--workers concerns the other stages"),
         (["--minutes", "0"], "positive number of minutes"),
+        (["--true-text-share", "1.5"], "--true-text-share lie in [0, 1]"),
         (["--pool", "nowhere"], "no shard"),
         (["--checkpoint", "nothing.safetensors"], "cannot be read"),
         (["--resume", "nowhere"], "nowhere"),

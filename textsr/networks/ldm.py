@@ -12,7 +12,8 @@ from typing import Literal
 from torch import Tensor, cat, nn
 from torch.nn import functional as F
 
-from textsr.networks.layers import attention, timestep_embedding
+from textsr.networks.layers import attention
+from textsr.networks.timed import TimedBlock, TimedUNet
 
 Resize = Literal["up", "down"] | None
 
@@ -28,12 +29,12 @@ def _resized(x: Tensor, resize: Resize) -> Tensor:
     return F.avg_pool2d(x, 2) if resize == "down" else x
 
 
-class ResBlock(nn.Module):
+class ResBlock(TimedBlock):
     """Residual block with an additive time embedding; ``resize`` halves or doubles the map inside it."""
 
     def __init__(self, channels: int, embedded: int, out: int, groups: int, resize: Resize = None) -> None:
         super().__init__()
-        self.channels = out
+        self.modulation_size = out
         self.resize: Resize = resize
         self.in_layers = nn.Sequential(group_norm(channels, groups), nn.SiLU(), nn.Conv2d(channels, out, 3, padding=1))
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedded, out))
@@ -42,8 +43,12 @@ class ResBlock(nn.Module):
         )
         self.skip_connection = nn.Identity() if channels == out else nn.Conv2d(channels, out, 1)
 
+    def modulation(self, embedding: Tensor) -> Tensor:
+        """What is added to the map's channels: (T,E) -> (T,out)."""
+        return self.emb_layers(embedding)
+
     def forward(self, x: Tensor, summand: Tensor) -> Tensor:
-        """x (B,C,H,W), summand (B or 1,out), what ``emb_layers`` make of the time -> (B,out,H',W')."""
+        """x (B,C,H,W), summand (B or 1,out) -> (B,out,H',W')."""
         h = self.in_layers[2](_resized(self.in_layers[1](self.in_layers[0](x)), self.resize))
         h = h + summand[:, :, None, None]
         return self.skip_connection(_resized(x, self.resize)) + self.out_layers(h)
@@ -155,7 +160,7 @@ class Stage(nn.ModuleList):
         return x
 
 
-class LDMUNet(nn.Module):
+class LDMUNet(TimedUNet):
     """UNet whose residual blocks also do the resizing; it attends to the context at ``attention_levels`` and below.
 
     MoM's: channels 32, mult (1, 2), no attention level, 4 heads. DiffTSR's denoiser (874M): channels 320, mult
@@ -176,7 +181,7 @@ class LDMUNet(nn.Module):
         groups: int = 32,
     ) -> None:
         super().__init__()
-        self.channels = channels
+        self.time_channels = channels
         emb = 4 * channels
         attends = frozenset(attention_levels)
 
@@ -210,30 +215,12 @@ class LDMUNet(nn.Module):
         self.output_blocks = nn.ModuleList(up)
         self.out = nn.Sequential(group_norm(width, groups), nn.SiLU(), nn.Conv2d(width, out_channels, 3, padding=1))
 
-    def modulations(self, t: Tensor) -> Tensor:
-        """What times t (T,) add to the maps of all residual blocks, side by side: (T,S). It depends on nothing else."""
-        embedding = timestep_embedding(t, self.channels).to(next(self.time_embed.parameters()).dtype)
-        embedding = self.time_embed(embedding)
-        return cat([block.emb_layers(embedding) for block in self._res_blocks()], dim=1)
-
-    @property
-    def modulation_size(self) -> int:
-        """S."""
-        return sum(block.channels for block in self._res_blocks())
-
-    def _res_blocks(self) -> list[ResBlock]:
-        """In the order in which they run."""
-        stages = (self.input_blocks, self.middle_block, self.output_blocks)
-        return [part for stage in stages for part in stage.modules() if isinstance(part, ResBlock)]
-
     def forward(self, x: Tensor, t: Tensor, context: Tensor, modulations: Tensor | None = None) -> Tensor:
         """x (B,in,H,W), t (B,) or (1,) float, context (B,M,D) -> (B,out,H,W). H, W divide by 2 a level.
 
         ``modulations`` (T,S), where they were made before: t is then a row of them.
         """
-        rows = self.modulations(t) if modulations is None else modulations[t.long()]
-        each = iter(rows.to(x.dtype).split([block.channels for block in self._res_blocks()], dim=1))
-        skips = []
+        each, skips = self._rows(t, modulations, x.dtype), []
         for stage in self.input_blocks:
             x = stage(x, each, context)
             skips.append(x)

@@ -14,16 +14,17 @@ from torch.nn import functional as F
 
 from textsr.config import UNetConfig
 from textsr.networks.attention import SpatialTransformer
-from textsr.networks.layers import Upsample, timestep_embedding
+from textsr.networks.layers import Upsample
 from textsr.networks.swin import SwinLayer
+from textsr.networks.timed import TimedBlock, TimedUNet
 
 
-class ResBlock(nn.Module):
+class ResBlock(TimedBlock):
     """Residual block whose second norm is scaled and shifted as the step has it."""
 
     def __init__(self, in_channels: int, out_channels: int, embed_dim: int, groups: int) -> None:
         super().__init__()
-        self.channels = out_channels
+        self.modulation_size = 2 * out_channels
         self.in_layers = nn.Sequential(
             nn.GroupNorm(groups, in_channels), nn.SiLU(), nn.Conv2d(in_channels, out_channels, 3, padding=1)
         )
@@ -70,14 +71,14 @@ class Downsample(nn.Module):
         return self.op(x)
 
 
-class UNet(nn.Module):
+class UNet(TimedUNet):
     """Predicts z_0 from the scaled z_t, the low-quality line at latent size, and the text."""
 
     def __init__(self, cfg: UNetConfig) -> None:
         super().__init__()
         self.cfg = cfg
         width = cfg.model_channels
-        self.embed_dim = 4 * width
+        self.time_channels, self.embed_dim = width, 4 * width
         self.time_embed = nn.Sequential(
             nn.Linear(width, self.embed_dim), nn.SiLU(), nn.Linear(self.embed_dim, self.embed_dim)
         )
@@ -138,22 +139,6 @@ class UNet(nn.Module):
                     block.append(Upsample(channels))
                 self.output_blocks.append(block)
 
-    def modulations(self, t: Tensor) -> Tensor:
-        """What steps t (T,) do to every residual block, side by side: (T,S). It depends on nothing else."""
-        embedding = timestep_embedding(t, self.cfg.model_channels)
-        embedding = self.time_embed(embedding.to(next(self.time_embed.parameters()).dtype))
-        return torch.cat([block.modulation(embedding) for block in self._res_blocks()], dim=1)
-
-    @property
-    def modulation_size(self) -> int:
-        """S."""
-        return sum(2 * block.channels for block in self._res_blocks())
-
-    def _res_blocks(self) -> list[ResBlock]:
-        """In the order in which they run."""
-        stages = (self.input_blocks, self.middle_block, self.output_blocks)
-        return [part for stage in stages for part in stage.modules() if isinstance(part, ResBlock)]
-
     def _run(
         self, name: str, block: nn.Module, h: Tensor, modulations: Iterator[Tensor], context: Tensor | None
     ) -> Tensor:
@@ -185,8 +170,7 @@ class UNet(nn.Module):
         if self.cfg.prior_channels:
             assert z_y is not None, "this preset's UNet reads z_y"
             inputs.append(z_y)
-        rows = self.modulations(t) if modulations is None else modulations[t.long()]
-        each = iter(rows.to(z_t.dtype).split([2 * block.channels for block in self._res_blocks()], dim=1))
+        each = self._rows(t, modulations, z_t.dtype)
         h, skips = torch.cat(inputs, dim=1), []
         for index, block in enumerate(self.input_blocks):
             h = self._run(f"input_blocks_{index}", block, h, each, c_cond)
