@@ -43,11 +43,10 @@ def batch(stage: DiffusionStage) -> Corrupted:
 
 def test_the_share_of_true_texts_is_the_stages(stage: DiffusionStage) -> None:
     told = DiffusionStage(stage.full, replace(stage.cfg, true_text_share=1.0), torch.device("cpu"))
-    hardest = np.ones(200)
-    truth = next(line_batches(told.pool, told.noise, told.alphabet, 1, np.random.default_rng(0))).truth
-    tokens, centres, widths = (np.repeat(array, 200, 0) for array in (truth.tokens, truth.centres, truth.widths))
+    truth = true_arrays(told.pool, np.zeros(200, np.int64), told.alphabet)  # one line 200 times, as hard as can be
+    given = truth.tokens, truth.centres, truth.widths, np.ones(200)
     right = [
-        (each.noise.sample_batch(np.random.default_rng(0), tokens, centres, widths, hardest).tokens == tokens).all(1)
+        (each.noise.sample_batch(np.random.default_rng(0), *given).tokens == truth.tokens).all(1)
         for each in (stage, told)
     ]
     assert right[0].mean() < 0.9 * right[1].mean()
