@@ -99,7 +99,7 @@ class TrainConfig(RunConfig):
     taught_share: float = 0.5  # share of a batch's lines that are taught them; the others have the ordinary losses
     teacher: bool = True  # whether it is a teacher that shows them, or the truth alone
     recognizer_weight: float = 0.02  # of the recogniser's loss on decoded images; paper: 0.02
-    true_text_share: float = 0.0  # share of lines whose text is read right and surely, whatever they look like
+    true_text_share: float = 0.0  # share of lines read as easy ones are, surely and right, however degraded
 
 
 class Stage(Protocol):

@@ -91,7 +91,8 @@ class NoiseModel:
         true_text: float = 0.0,
     ) -> None:
         """``lookalikes`` (symbols, 8): ids of the most similar symbols, best first. ``true_text``: share of lines read
-        right and surely whatever they look like, as only an easy line is in life: it pays to paint what was read."""
+        as an easy line is whatever they look like: surely and, but for lost spaces, right. So it pays to paint what was
+        read."""
         self.stats, self.drop, self.true_text, self.padding = stats, drop, true_text, alphabet.padding
         classes = [SPACE if s == " " else WIDE if is_wide(s) else NARROW for s in alphabet.symbols]
         self._classes = np.array([*classes, NARROW], np.int64)

@@ -43,8 +43,8 @@ def batch(stage: DiffusionStage) -> Corrupted:
 
 def test_the_share_of_true_texts_is_the_stages(stage: DiffusionStage) -> None:
     told = DiffusionStage(stage.full, replace(stage.cfg, true_text_share=1.0), torch.device("cpu"))
-    truth = true_arrays(told.pool, np.zeros(200, np.int64), told.alphabet)  # one line 200 times, as hard as can be
-    given = truth.tokens, truth.centres, truth.widths, np.ones(200)
+    truth = true_arrays(told.pool, np.ones(200, np.int64), told.alphabet)  # of a line without spaces
+    given = truth.tokens, truth.centres, truth.widths, np.ones(200)  # as hard as can be
     right = [
         (each.noise.sample_batch(np.random.default_rng(0), *given).tokens == truth.tokens).all(1)
         for each in (stage, told)
