@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,24 @@ def test_on_a_gpu_everything_that_opens_is_tested_and_auto_explained(monkeypatch
     assert "onnxruntime:cuda:0:fp16  passed" in text
     assert "torch:cuda:0:fp16        failed" in text
     check(json.loads(json.dumps(as_json(found))), SCHEMA)
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.5, True), (0.95, False), (2.0, False)])
+def test_an_executor_that_auto_does_not_take_is_named_where_it_is_faster(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, told: bool
+) -> None:
+    outcomes = {
+        ("onnxruntime", "cpu"): Changed(same, name="onnxruntime:cpu"),
+        ("openvino", "cpu"): Changed(same, name="openvino:cpu:bf16"),
+    }
+    machine(monkeypatch, GpuFound(problem="no NVIDIA driver"), outcomes)
+    found = diagnose(steps=1)
+    took = {"onnxruntime:cpu": 1.0, "openvino:cpu:bf16": seconds}
+    trials = tuple(replace(trial, seconds=took.get(trial.name, trial.seconds)) for trial in found.trials)
+    advice = as_text(replace(found, trials=trials)).partition("advice")[2]
+    assert ("openvino:cpu:bf16 passed in 50% of auto's time: ask for it by --executor openvino" in advice) == told
+    failed = tuple(replace(trial, passed=trial.name == "onnxruntime:cpu") for trial in trials)
+    assert "--executor" not in as_text(replace(found, trials=failed)).partition("advice")[2]
 
 
 def test_the_exit_status_is_that_of_the_self_test(
