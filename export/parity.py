@@ -61,6 +61,8 @@ def example_lines(preset: Preset, count: int = 1, seed: int = 0) -> LineBatch:
         weights=rng.uniform(0.2, 1, shape).astype(np.float32),
         centres=centres,
         widths=np.full(shape, 0.9 / preset.max_chars, np.float32),
+        middles=rng.uniform(0.4, 0.6, shape).astype(np.float32),
+        heights=rng.uniform(0.6, 1.1, shape).astype(np.float32),
         keys=[f"parity {number}".encode() for number in range(count)],
         windows=[0] * count,
     )

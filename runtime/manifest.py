@@ -26,7 +26,7 @@ from textsr.schedule import ResidualShiftSchedule
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST = "bundle.json"
 DIGEST = "digest"
 RECOGNIZERS = ("rapidocr", "transocr", None)
@@ -137,6 +137,8 @@ def read_alphabet(data: Any, preset: Preset, where: Path) -> Alphabet:
         raise BundleError(
             f"{where}: the alphabet has {len(alphabet.symbols)} symbols, preset {preset.name} needs {preset.padding}"
         )
+    if preset.glyph is not None and preset.glyph.fitted and alphabet.symbols != Alphabet.load().symbols:
+        raise BundleError(f"{where}: places are fitted with the glyphs of textsr's alphabet, and this is another one")
     return alphabet
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from textsr.alphabet import Alphabet
 from textsr.config import Preset
 from textsr.fit import FittedLine
+from textsr.glyph_places import fit_batch
 from textsr.loop import LineBatch
-from textsr.reading import LineReading, conditions
+from textsr.reading import LineReading, conditions, stacked
 from textsr.resize import bicubic_x4
 
 GIVEN = "given"
@@ -38,13 +39,12 @@ def line_batch(
     if preset.clamp_enlarged:
         enlarged = [np.clip(image, -1, 1) for image in enlarged]
     planes = (2, 0, 1)
+    lq = np.stack([line.lq.transpose(planes) for line in fitted])
+    text = fit_batch(stacked(texts), lq, [line.width_share for line in fitted], preset)
     return LineBatch(
-        lq=np.stack([line.lq.transpose(planes) for line in fitted]),
+        lq=lq,
         image=np.stack([image.transpose(planes) for image in enlarged]),
-        tokens=np.stack([text.tokens for text in texts]),
-        weights=np.stack([text.weights for text in texts]),
-        centres=np.stack([text.centres for text in texts]),
-        widths=np.stack([text.widths for text in texts]),
+        **vars(text),
         keys=list(keys),
         windows=[0] * len(fitted) if windows is None else list(windows),
     )

@@ -124,6 +124,7 @@ class GlyphConfig:
 
     size: int = 48  # side of a bitmap of the atlas
     levels: int = 16  # grey levels of the packed atlas (4 bits)
+    fitted: bool = False  # places are fitted to the picture (`textsr.glyph_places`), in training and in use
 
 
 @dataclass(frozen=True, kw_only=True)

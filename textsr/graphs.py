@@ -21,6 +21,7 @@ from textsr.networks.transocr import TransOCR
 from textsr.networks.unet import UNet
 from textsr.networks.vqgan import VQGAN
 from textsr.program import TEXT_BRANCH
+from textsr.reading import PLACES
 from textsr.schedule import all_text_times
 
 
@@ -106,18 +107,20 @@ class TextCondition(Graph):
 
 
 class GlyphCanvasGraph(Graph):
-    """tokens, weights, centres, widths (B,N) -> glyphs (B,1,H,W) in [0,1]."""
+    """tokens, weights, centres, widths, middles, heights (B,N) -> glyphs (B,1,H,W) in [0,1]."""
 
-    inputs = ("tokens", "weights", "centres", "widths")
+    inputs = ("tokens", "weights", *PLACES)
     outputs = ("glyphs",)
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.glyph_canvas = model.glyph_canvas
 
-    def forward(self, tokens: Tensor, weights: Tensor, centres: Tensor, widths: Tensor) -> tuple[Tensor]:
+    def forward(
+        self, tokens: Tensor, weights: Tensor, centres: Tensor, widths: Tensor, middles: Tensor, heights: Tensor
+    ) -> tuple[Tensor]:
         """See the class."""
-        return (self.glyph_canvas(tokens, weights, centres, widths),)
+        return (self.glyph_canvas(tokens, weights, centres, widths, middles, heights),)
 
 
 def corrected(z_t: Tensor, z_y: Tensor, gain: Tensor, deviation: Tensor, output: Tensor) -> Tensor:
@@ -293,6 +296,8 @@ def example_inputs(model: Model, graph: str, batch: int = 2, seed: int = 0) -> d
     arrays["lq"] = rng.uniform(-1, 1, (batch, 3, h, w)).astype(np.float32)
     arrays["centres"] = np.tile(((np.arange(n) + 0.5) / n).astype(np.float32), (batch, 1))
     arrays["widths"] = np.full((batch, n), 0.9 / n, np.float32)
+    arrays["middles"] = rng.uniform(0.4, 0.6, (batch, n)).astype(np.float32)
+    arrays["heights"] = rng.uniform(0.6, 1.1, (batch, n)).astype(np.float32)
     trained = preset.schedule.steps
     arrays["t"] = np.array([min(7, trained - 1)], np.float32)
     if graph == "time_condition":

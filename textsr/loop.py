@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from textsr.config import Preset
 from textsr.errors import InputError
 from textsr.noise import normal, uniform
-from textsr.reading import used_text
+from textsr.reading import PLACES, used_text
 from textsr.schedule import CategoricalSchedule, ResidualShiftSchedule, all_text_times, text_times
 
 Handle = Any
@@ -61,7 +61,8 @@ class LineBatch:
     """Fitted lines and what was read on them.
 
     lq (B,3,h,w) and image (B,3,4h,4w), its bicubic enlargement, float32 RGB in [-1,1]; tokens (B,24) int64; weights,
-    centres, widths (B,24) float32 (`textsr.reading.conditions`); keys and windows name each line's noise.
+    centres, widths, middles, heights (B,24) float32 (`textsr.reading.TextArrays`); keys and windows name each line's
+    noise.
     """
 
     lq: NDArray[np.float32]
@@ -70,6 +71,8 @@ class LineBatch:
     weights: NDArray[np.float32]
     centres: NDArray[np.float32]
     widths: NDArray[np.float32]
+    middles: NDArray[np.float32]
+    heights: NDArray[np.float32]
     keys: Sequence[bytes]
     windows: Sequence[int]
 
@@ -114,8 +117,7 @@ class _Text:
 
     tokens: Handle
     weights: Handle
-    centres: Handle
-    widths: Handle
+    places: dict[str, Handle]
     condition: dict[str, Handle]
 
 
@@ -129,7 +131,8 @@ class _Loop:
         self.step = -1
         put = executor.put
         tokens, weights = used_text(batch.tokens, batch.weights, preset)
-        self.text = _Text(put(tokens), put(weights), put(batch.centres), put(batch.widths), {})
+        places = {name: put(getattr(batch, name)) for name in PLACES}
+        self.text = _Text(put(tokens), put(weights), places, {})
 
     def run(self, graph: str, inputs: Mapping[str, Handle]) -> dict[str, Handle]:
         outputs = self.executor.run(graph, inputs)
@@ -154,7 +157,7 @@ class _Loop:
         if self.preset.unet.context_dim is not None:
             text.condition |= self.run("text_condition", {"tokens": text.tokens, "weights": text.weights})
         if self.preset.glyph is not None:
-            inputs = {"tokens": text.tokens, "weights": text.weights, "centres": text.centres, "widths": text.widths}
+            inputs = {"tokens": text.tokens, "weights": text.weights, **text.places}
             text.condition |= self.run("glyph_canvas", inputs)
 
     def text_time_condition(self) -> dict[str, Handle]:

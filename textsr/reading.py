@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ NARROW_SHARE = 0.62
 """... or this one where it is Latin, a digit or other half-width sign."""
 SMALLEST = 4.0
 """Pixels: characters whose centres coincide are drawn this wide."""
+EM_SHARE = 0.86
+"""Height of a character's em box as a share of the line's, in its middle, as long as nobody looked at the picture."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +44,38 @@ class LineReading:
             raise InputError("confidences and centres of a reading must be numbers from 0 to 1")
 
 
+PLACES = ("centres", "widths", "middles", "heights")
+"""Where characters are drawn, by the names of the graph's inputs."""
+
+
 @dataclass(frozen=True)
 class TextArrays:
-    """Graph inputs of one line: tokens int64, weights, centres and widths float32, each (max_chars,).
+    """Graph inputs of one line: tokens int64, the others float32, each (max_chars,).
 
-    Centres and widths are shares of the fitted line's whole width W, padding included.
+    Centres and widths are shares of the fitted line's whole width W, padding included; middles and heights, those of
+    the characters' em boxes, are shares of its height H.
     """
 
     tokens: NDArray[np.int64]
     weights: NDArray[np.float32]
     centres: NDArray[np.float32]
     widths: NDArray[np.float32]
+    middles: NDArray[np.float32]
+    heights: NDArray[np.float32]
+
+    def take(self, lines: int | slice) -> TextArrays:
+        """Of arrays (B, max_chars), those of one line or of several."""
+        return TextArrays(*(getattr(self, field.name)[lines] for field in fields(self)))
+
+
+def stacked(rows: Sequence[TextArrays]) -> TextArrays:
+    """The arrays of several lines, at least one, as (B, max_chars)."""
+    return TextArrays(*(np.stack([getattr(row, field.name) for row in rows]) for field in fields(TextArrays)))
+
+
+def upright(shape: tuple[int, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Middles and heights of characters whose places in the picture's height are not known."""
+    return np.full(shape, 0.5, np.float32), np.full(shape, EM_SHARE, np.float32)
 
 
 def spread(text: str, left: float = 0.0, right: float = 1.0) -> tuple[float, ...]:
@@ -77,7 +101,7 @@ def conditions(reading: LineReading | None, alphabet: Alphabet, place: Place, ma
     tokens, known = alphabet.encode("", max_chars)
     empty = np.zeros(max_chars, dtype=np.float32)
     if reading is None or not reading.text:
-        return TextArrays(tokens, empty, empty.copy(), empty.copy())
+        return TextArrays(tokens, empty, empty.copy(), empty.copy(), *upright(empty.shape))
     text = alphabet.fold(reading.text[:max_chars])
     count = len(text)
     tokens, known = alphabet.encode(text, max_chars)
@@ -87,7 +111,7 @@ def conditions(reading: LineReading | None, alphabet: Alphabet, place: Place, ma
     centres[:count] = np.asarray(reading.centres[:count]) * place.width_share
     all_centres = np.asarray(reading.centres, dtype=np.float64) * place.width_share * place.width
     widths[:count] = character_widths(reading.text, all_centres, place.height)[:count] / place.width
-    return TextArrays(tokens, weights * known, centres, widths)
+    return TextArrays(tokens, weights * known, centres, widths, *upright(empty.shape))
 
 
 def used_text(

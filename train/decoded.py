@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from textsr.graphs import Model
-from textsr.reading import TextArrays
 from train.diffusion import (
     L1_WEIGHT,
     PERCEPTUAL_CROP,
@@ -25,16 +24,12 @@ TEXT_WEIGHT = 0.1
 
 def part(now: Corrupted, chosen: slice) -> Corrupted:
     """Some lines of a batch, all its arrays cut alike."""
-
-    def cut(arrays: TextArrays) -> TextArrays:
-        return TextArrays(*(getattr(arrays, field.name)[chosen] for field in fields(TextArrays)))
-
     lines = now.batch
     batch = LinesOfText(
-        lines.places[chosen], lines.images[chosen], lines.texts[chosen], cut(lines.truth), cut(lines.reading),
-        lines.severity[chosen], lines.filled[chosen],
+        lines.places[chosen], lines.images[chosen], lines.texts[chosen], lines.truth.take(chosen),
+        lines.reading.take(chosen), lines.severity[chosen], lines.filled[chosen],
     )  # fmt: skip
-    text = now.text[0][chosen], now.text[1][chosen], now.text[2][chosen], now.text[3][chosen]
+    text = tuple(values[chosen] for values in now.text)
     glyphs = None if now.glyphs is None else now.glyphs[chosen]
     arrays = {name: getattr(now, name)[chosen] for name in ("hr", "lq", "z_0", "z_y", "z_t", "t")}
     return replace(now, batch=batch, text=text, glyphs=glyphs, **arrays)

@@ -25,13 +25,14 @@ from textsr.config import Preset
 from textsr.fit import SCALE
 from textsr.graphs import Model, corrected, graphs
 from textsr.loop import LineBatch, restore
-from textsr.reading import TextArrays, used_text
+from textsr.reading import PLACES, TextArrays, used_text
 from textsr.schedule import CategoricalSchedule, ResidualShiftSchedule, text_times
 from textsr.torch_executor import TorchExecutor
 from train.degrade_sources import three_sources
 from train.harness import TrainConfig, place
 from train.lines import LinesOfText, Prefetch, drawn_batches, line_batches
 from train.losses import PerceptualLoss, RecognizerLoss
+from train.placing import Fitter
 from train.pool import LinePool
 from train.readings import NoiseModel
 
@@ -58,7 +59,8 @@ def enlarge(lq: Tensor, preset: Preset) -> Tensor:
 
 @dataclass(frozen=True)
 class Corrupted:
-    """A batch on the device: hr (B,3,H,W), lq (B,3,h,w), latents z_0, z_y, z_t (B,C,h,w), t (B,), reading, canvas."""
+    """A batch on the device: hr (B,3,H,W), lq (B,3,h,w), latents z_0, z_y, z_t (B,C,h,w), t (B,); the reading
+    (`text_tensors`) and the canvas drawn from it."""
 
     batch: LinesOfText
     hr: Tensor
@@ -67,7 +69,7 @@ class Corrupted:
     z_y: Tensor
     z_t: Tensor
     t: Tensor
-    text: tuple[Tensor, Tensor, Tensor, Tensor]
+    text: tuple[Tensor, ...]
     glyphs: Tensor | None
 
 
@@ -108,6 +110,7 @@ class DiffusionStage:
         self.alphabet, self.noise = Alphabet.load(), NoiseModel.load(true_text=cfg.true_text_share)
         self.pool, self.val = LinePool(cfg.pool), LinePool(cfg.val_pool)
         self.cache = LatentCache(len(self.pool), full.preset.latent_shape)
+        self.fitted = Fitter(full.preset, cfg.workers)
         self.count = 0
         self.progress = 0.0  # of the run; the thread that makes batches reads it for the curriculum
 
@@ -144,16 +147,13 @@ class DiffusionStage:
     @torch.no_grad()
     def told(self, now: Corrupted) -> Corrupted:
         """The batch with its reading, and the canvas drawn from it, as this stage's preset is given them."""
-        text = self._text(now.batch.reading)
+        shown = self.fitted(now.batch.reading, now.lq.float().cpu().numpy(), now.batch.filled.tolist())
+        text = self._text(shown)
         glyphs = None if self.full.preset.glyph is None else self.full.glyph_canvas(*text)
         return replace(now, text=text, glyphs=glyphs)
 
-    def _text(self, arrays: TextArrays) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        values = (*used_text(arrays.tokens, arrays.weights, self.full.preset), arrays.centres, arrays.widths)
-        tokens, weights, centres, widths = (
-            torch.from_numpy(np.ascontiguousarray(value)).to(self.device) for value in values
-        )
-        return tokens, weights, centres, widths
+    def _text(self, arrays: TextArrays) -> tuple[Tensor, ...]:
+        return text_tensors(arrays, self.full.preset, self.device)
 
     def loss(self, now: Corrupted, progress: float) -> tuple[Tensor, dict[str, float]]:
         """Latent L1, and in turns the losses on the decoded image and the text diffusion's."""
@@ -196,7 +196,7 @@ class DiffusionStage:
         noise = torch.randn(2, *now.z_y[few].shape, device=self.device)
         t = torch.full((count,), last, device=self.device)
         z_t = now.z_y[few] + self.schedule.prior_std * noise[0]
-        text = now.text[0][few], now.text[1][few], now.text[2][few], now.text[3][few]
+        text = tuple(values[few] for values in now.text)
         glyphs = None if now.glyphs is None else now.glyphs[few]
         start = replace(now, z_t=z_t, t=t, lq=now.lq[few], z_y=now.z_y[few], text=text, glyphs=glyphs)
         eta = self.etas[now.t[few]][:, None, None, None]
@@ -236,17 +236,9 @@ class DiffusionStage:
             lq = three_sources(hr, 1.0, generator, severity).mul(2).sub(1)
             image = enlarge(lq, self.full.preset)
         hr = hr.mul(2).sub(1)
-        text, keys = batch.reading, [bytes([i]) for i in range(len(lines))]
-        arrays = LineBatch(
-            lq.cpu().numpy(),
-            image.cpu().numpy(),
-            text.tokens,
-            text.weights,
-            text.centres,
-            text.widths,
-            keys,
-            [0] * len(keys),
-        )
+        low, keys = lq.cpu().numpy(), [bytes([i]) for i in range(len(lines))]
+        text = vars(self.fitted(batch.reading, low, batch.filled.tolist()))
+        arrays = LineBatch(lq=low, image=image.cpu().numpy(), **text, keys=keys, windows=[0] * len(keys))
         kept = self.full.unet, self.full.mom, self.full.tdm
         self.full.unet, self.full.mom, self.full.tdm = model.unet, model.mom, model.tdm
         output = restore(TorchExecutor(graphs(self.full), self.device), self.full.preset, arrays)
@@ -261,6 +253,12 @@ class DiffusionStage:
         if self.cfg.without:
             metadata = {**metadata, WITHOUT: ",".join(self.cfg.without)}
         save_model(self.full, path, metadata, parts={"unet": model.unet, "mom": model.mom, "tdm": model.tdm})
+
+
+def text_tensors(arrays: TextArrays, preset: Preset, device: torch.device) -> tuple[Tensor, ...]:
+    """Tokens, weights and places (B,24) as a model of ``preset`` is given them."""
+    values = (*used_text(arrays.tokens, arrays.weights, preset), *(getattr(arrays, name) for name in PLACES))
+    return tuple(torch.from_numpy(np.ascontiguousarray(value)).to(device) for value in values)
 
 
 def psnr(a: Tensor, b: Tensor) -> float:

@@ -77,7 +77,7 @@ class RunConfig:
     ema_decay: float = 0.998
     seed: int = 0
     threads: int = 0
-    workers: int = 0  # processes that read the data or draw the lines, for each process; 0: the process itself
+    workers: int = 0  # for each process, others that read data or draw lines, and fit glyphs; 0: none
     save_minutes: float = 5.0
     shards: Path | None = None  # folder for the weights of every save in parts (train.shards)
     tensorboard: bool = False

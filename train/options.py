@@ -116,7 +116,7 @@ def _recipe(made: argparse.ArgumentParser) -> None:
     group.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves it to torch")
     group.add_argument(
         "--workers", type=int, default=0,
-        help="processes that read the data or draw the lines, for each process (0; not autoencoder)",
+        help="processes that read the data or draw the lines, and fit glyphs, for each process (0; not autoencoder)",
     )  # fmt: skip
     group.add_argument("--seed", type=int, default=0)
     group.add_argument(

@@ -19,16 +19,17 @@ from torch import Tensor, nn
 from textsr.checkpoint import WITHOUT, save_model, stated_alphabet, stated_symbols
 from textsr.errors import InputError
 from textsr.fit import Place
+from textsr.glyph_places import fit_batch
 from textsr.graphs import Model, graphs
 from textsr.loop import LineBatch, restore
-from textsr.reading import TextArrays, used_text
+from textsr.reading import TextArrays
 from textsr.schedule import CategoricalSchedule, ResidualShiftSchedule, text_times
 from textsr.torch_executor import TorchExecutor
 from train.camera import camera
 from train.data import Dataset, open_data, sound
 from train.degrade import degrade, degrade_again
 from train.degrade_ops import Draws, Seeds, sample_seed
-from train.diffusion import enlarge, picture, psnr
+from train.diffusion import enlarge, picture, psnr, text_tensors
 from train.distributed import Group
 from train.harness import place
 from train.paper_config import PaperConfig
@@ -153,12 +154,12 @@ class PaperStage:
         noise = draws.normal(*z_0.shape[1:])
         z_t = z_0 + eta * (z_y - z_0) + self.schedule.kappa * eta.sqrt() * noise
         read = text_arrays(self.recogniser.read(lq, batch.filled), self.alphabet, self._place(), self._max_chars)
-        text, truth = self._text(read), self._text(batch.truth)
+        text, truth = (self._placed(arrays, lq, batch.filled) for arrays in (read, batch.truth))
         chosen, time = (text if self.cfg.text == "ocr" else truth), self.times[t]
         source_tokens = truth[0] if self.cfg.text == "noised" else text[0]
         noised = self._noised_tokens(source_tokens, time, draws) if self._noises else text[0]
         tokens = noised if self.cfg.text == "noised" else chosen[0]
-        condition = (tokens, text[1], chosen[2], chosen[3])
+        condition = (tokens, text[1], *chosen[2:])
         filled = batch.filled.to(self.device)
         return Noised(hr, lq, z_y, z_t, t, condition, batch.texts, filled, truth[0], noised, time)
 
@@ -201,12 +202,9 @@ class PaperStage:
                 lq[twice] = degrade_again(lq[twice], seeds.pick(twice), severity[twice])
             return lq.mul(2).sub(1)
 
-    def _text(self, arrays: TextArrays) -> Text:
-        values = (*used_text(arrays.tokens, arrays.weights, self.full.preset), arrays.centres, arrays.widths)
-        tokens, weights, centres, widths = (
-            torch.from_numpy(np.ascontiguousarray(value)).to(self.device) for value in values
-        )
-        return tokens, weights, centres, widths
+    def _placed(self, arrays: TextArrays, lq: Tensor, filled: Tensor) -> Text:
+        arrays = fit_batch(arrays, lq.float().cpu().numpy(), filled.tolist(), self.full.preset)
+        return text_tensors(arrays, self.full.preset, self.device)
 
     def _noised_tokens(self, tokens: Tensor, time: Tensor, draws: Draws) -> Tensor:
         """c_t: each token kept with probability abar_t, else any of the K (Algorithm 1, line 18)."""
@@ -228,10 +226,9 @@ class PaperStage:
         lq = self._low(hr, lines, (lines.numbers % 3).to(self.device), seeds, severity)
         hr, image = hr.mul(2).sub(1), enlarge(lq, self.full.preset)
         text = text_arrays(self.recogniser.read(lq, lines.filled), self.alphabet, self._place(), self._max_chars)
-        arrays = LineBatch(
-            lq.cpu().numpy(), image.cpu().numpy(), text.tokens, text.weights, text.centres, text.widths,
-            [bytes([i % 256]) for i in range(count)], [0] * count,
-        )  # fmt: skip
+        low, keys = lq.cpu().numpy(), [bytes([i % 256]) for i in range(count)]
+        text = fit_batch(text, low, lines.filled.tolist(), self.full.preset)
+        arrays = LineBatch(lq=low, image=image.cpu().numpy(), **vars(text), keys=keys, windows=[0] * count)
         restored = torch.from_numpy(self._restore(model, arrays)).to(self.device).float()
         picture([image, restored, hr], path)
         return {"psnr": psnr(restored, hr), "psnr_bicubic": psnr(image, hr)}

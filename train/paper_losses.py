@@ -20,8 +20,8 @@ from train.recognisers import PPOCR, TransOCRGuide
 
 L1_WEIGHT, PERCEPTUAL_WEIGHT, RECOGNIZER_WEIGHT = 1.0, 1.0, 0.02  # paper, Eq. 5
 
-Text = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Tokens, weights, centres and widths, (B,24) each."""
+Text = tuple[Tensor, ...]
+"""Tokens, weights and places, (B,24) each (`train.diffusion.text_tensors`)."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ class PaperLosses(nn.Module):
 
     def predict(self, now: Noised) -> Tensor:
         """z0_hat (B,C,h,w) float32."""
-        full, (tokens, weights, centres, widths) = self.full, now.text
+        full, (tokens, weights, *places) = self.full, now.text
         c_cond = full.mom.text_condition(tokens, weights) if full.preset.unet.context_dim is not None else None
-        glyphs = full.glyph_canvas(tokens, weights, centres, widths) if full.preset.glyph is not None else None
+        glyphs = full.glyph_canvas(tokens, weights, *places) if full.preset.glyph is not None else None
         scaled = now.z_t * self.scales[now.t][:, None, None, None]
         z0_hat = full.unet(scaled, now.t.float(), now.lq, c_cond, glyphs, now.z_y).float()
         estimates = self.estimates

@@ -23,7 +23,7 @@ from scipy.special import ndtr
 
 from textsr.alphabet import MAX_CHARS, Alphabet
 from textsr.errors import InputError
-from textsr.reading import NARROW_SHARE, NEIGHBOUR_SHARE, SMALLEST, WIDE_SHARE, TextArrays, is_wide
+from textsr.reading import NARROW_SHARE, NEIGHBOUR_SHARE, SMALLEST, WIDE_SHARE, TextArrays, is_wide, upright
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ class NoiseModel:
         arrays = self.sample_batch(
             rng, tokens[None], centres[None], widths[None], np.array([np.nan if severity is None else severity])
         )
-        return TextArrays(arrays.tokens[0], arrays.weights[0], arrays.centres[0], arrays.widths[0])
+        return arrays.take(0)
 
     def sample_batch(
         self,
@@ -142,7 +142,7 @@ class NoiseModel:
         widths: NDArray[np.float32],
         severity: NDArray[np.float64],
     ) -> TextArrays:
-        """Readings of B lines, as `textsr.reading.conditions` gives them: four arrays (B, 24).
+        """Readings of B lines, as `textsr.reading.conditions` gives them: arrays (B, 24).
 
         Args:
             rng: the only source of chance.
@@ -234,7 +234,7 @@ class NoiseModel:
         nearest = np.minimum(np.hstack([edge, gaps]), np.hstack([gaps, edge]))
         widths = np.minimum(np.maximum(NEIGHBOUR_SHARE * nearest, SMALLEST / 512), self._caps[tokens])
         shares = [(array * kept).astype(np.float32) for array in (centres, widths)]
-        return TextArrays(tokens, weights.astype(np.float32), *shares)
+        return TextArrays(tokens, weights.astype(np.float32), shares[0], shares[1], *upright(tokens.shape))
 
 
 def _interleave(first: NDArray, second: NDArray) -> NDArray:

@@ -20,7 +20,7 @@ from textsr.alphabet import Alphabet
 from textsr.errors import InputError
 from textsr.fit import Place
 from textsr.graphs import Model, graphs
-from textsr.reading import LineReading, TextArrays, conditions
+from textsr.reading import LineReading, TextArrays, conditions, stacked
 from textsr.recognition import START, TransOCRReader
 from textsr.torch_executor import TorchExecutor
 from train.losses import RecognizerLoss
@@ -177,9 +177,4 @@ def choose(ocr: Ocr, full: Model, symbols: Sequence[str], alphabet: Alphabet) ->
 def text_arrays(readings: Sequence[LineReading], alphabet: Alphabet, place: Place, max_chars: int) -> TextArrays:
     """Readings with centres in shares of the whole width as the model's arrays (B, max_chars)."""
     rows = [conditions(reading, alphabet, place, max_chars) for reading in readings]
-    return TextArrays(
-        np.stack([row.tokens for row in rows]),
-        np.stack([row.weights for row in rows]),
-        np.stack([row.centres for row in rows]),
-        np.stack([row.widths for row in rows]),
-    )
+    return stacked(rows)

@@ -50,7 +50,7 @@ class StubExecutor:
     def text_condition(self, tokens: Array, weights: Array) -> dict[str, Array]:
         return {"c_cond": (tokens * weights)[:, :, None].astype(np.float32)}
 
-    def glyph_canvas(self, tokens: Array, weights: Array, centres: Array, widths: Array) -> dict[str, Array]:
+    def glyph_canvas(self, tokens: Array, weights: Array, **places: Array) -> dict[str, Array]:
         return {"glyphs": np.zeros((len(tokens), 1, TINY.height, TINY.width), np.float32)}
 
     def unet_step(

@@ -76,6 +76,12 @@ def test_missing_keys_are_named(bundle: Path, key: str) -> None:
         Bundle.open(bundle)
 
 
+def of_another_alphabet(manifest: dict[str, Any]) -> None:
+    """Glyphs are fitted by numbers that mean other symbols."""
+    manifest["preset"]["glyph"]["fitted"] = True
+    manifest["alphabet"]["symbols"] = manifest["alphabet"]["symbols"][::-1]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -94,6 +100,7 @@ def test_missing_keys_are_named(bundle: Path, key: str) -> None:
         (lambda manifest: manifest.update(preset=[1]), "preset"),
         (lambda manifest: manifest.update(alphabet={"symbols": "ab", "folding": {}}), "2 symbols"),
         (lambda manifest: manifest.update(alphabet=3), "alphabet"),
+        (of_another_alphabet, "another one"),
     ],
 )
 def test_damaged_manifests(bundle: Path, change: Callable[[dict[str, Any]], object], message: str) -> None:

@@ -19,7 +19,7 @@ from textsr.errors import BundleError, InputError
 from textsr.graphs import Model, graphs
 from textsr.loop import LineBatch, LoopOutput, restore
 from textsr.program import TEXT_BRANCH
-from textsr.reading import used_text
+from textsr.reading import upright, used_text
 from textsr.torch_executor import TorchExecutor
 
 SMALL = replace(TINY, height=32, width=128, symbols=50, transocr=None)
@@ -60,7 +60,8 @@ def batch(weights: float = 0.3) -> LineBatch:
     shares = np.ones((1, 24), np.float32)
     shares[0, :5] = [weights, weights, 0, weights, weights]
     lq, image = (rng.uniform(-1, 1, (1, 3, h, w)).astype(np.float32) for h, w in ((8, 32), (32, 128)))
-    return LineBatch(lq, image, tokens, shares, places[None], np.full((1, 24), 0.04, np.float32), [b"a"], [0])
+    boxes = places[None], np.full((1, 24), 0.04, np.float32), *upright((1, 24))
+    return LineBatch(lq, image, tokens, shares, *boxes, [b"a"], [0])
 
 
 def run(model: Model, lines: LineBatch, **options: Any) -> LoopOutput:

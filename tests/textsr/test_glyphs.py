@@ -16,7 +16,7 @@ from textsr.config import COMPACT, PAPER
 from textsr.errors import InputError
 from textsr.fit import Place
 from textsr.networks.glyph_canvas import GlyphCanvas
-from textsr.reading import LineReading, conditions, spread
+from textsr.reading import PLACES, LineReading, conditions, spread
 
 CHINESE = Alphabet.load()
 
@@ -27,7 +27,7 @@ def canvas(*texts: str, weight: float = 1.0) -> Tensor:
         conditions(LineReading(text, (weight,) * len(text), spread(text)), CHINESE, Place(128, 512)) for text in texts
     ]
     inputs = [torch.from_numpy(np.stack([getattr(a, name) for a in arrays])) for name in (
-        "tokens", "weights", "centres", "widths")]  # fmt: skip
+        "tokens", "weights", *PLACES)]  # fmt: skip
     with torch.no_grad():
         return GlyphCanvas(COMPACT)(*inputs)[:, 0]
 
@@ -77,9 +77,10 @@ def test_an_enlarged_glyph_keeps_its_ink() -> None:
     mean = load_atlas()[token[0]].mean() / 255
     module = GlyphCanvas(COMPACT)
     for width in (0.03, 0.1, 0.2):
-        inputs = (torch.ones(1, 1), torch.full((1, 1), 0.5), torch.full((1, 1), width))
-        drawn = module(torch.from_numpy(token)[None], *inputs)
-        assert float(drawn.sum()) == pytest.approx(mean * 0.86 * 128 * width * 512, rel=0.01)
+        for height in (0.3, 0.86):
+            inputs = (torch.full((1, 1), value) for value in (1.0, 0.5, width, 0.5, height))
+            drawn = module(torch.from_numpy(token)[None], *inputs)
+            assert float(drawn.sum()) == pytest.approx(mean * height * 128 * width * 512, rel=0.01)
 
 
 def test_padding_and_unknown_draw_nothing() -> None:

@@ -46,7 +46,7 @@ def part(name: str) -> tuple[nn.Module, Make]:
     """The named part at tiny size, and what makes its inputs for a batch."""
     torch.manual_seed(0)
     if name == "glyph_canvas":
-        return GlyphCanvas(TINY), lambda batch: (tokens(batch), *torch.rand(3, batch, 24))
+        return GlyphCanvas(TINY), lambda batch: (tokens(batch), *torch.rand(5, batch, 24))
     if name == "text_condition":
         mom = MoM(TINY.mom, TINY.symbols, CHANNELS)
         return Call(mom, mom.text_condition), lambda batch: (tokens(batch), torch.rand(batch, 24))

@@ -95,6 +95,8 @@ def inputs(graph: str, names: tuple[str, ...], sizes: dict[str, tuple[int, ...]]
         "prefix": generator("prefix").integers(0, 97, sizes["prefix"]),
         "centres": ((np.arange(TINY.max_chars, dtype=np.float32) + 0.5) / TINY.max_chars)[None],
         "widths": np.full((1, TINY.max_chars), 0.9 / TINY.max_chars, np.float32),
+        "middles": generator("middles").uniform(0.4, 0.6, (1, TINY.max_chars)).astype(np.float32),
+        "heights": generator("heights").uniform(0.6, 1.1, (1, TINY.max_chars)).astype(np.float32),
         "t": np.array([7], np.float32),
         "time": np.arange(TINY.schedule.steps, dtype=np.float32) * 11,  # 77 at t
     }

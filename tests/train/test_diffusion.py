@@ -16,10 +16,11 @@ pytest.importorskip("stlpips_pytorch", reason="the weights of the perceptual los
 
 from tests.train.small import TEXTS, config, write_pool, write_pools
 from textsr.alphabet import Alphabet
-from textsr.config import TINY
+from textsr.config import TINY, GlyphConfig
 from textsr.errors import InputError
+from textsr.glyph_places import fit_batch
 from textsr.graphs import Model
-from train.diffusion import DECODE_EVERY, Corrupted, DiffusionStage, LatentCache
+from train.diffusion import DECODE_EVERY, Corrupted, DiffusionStage, LatentCache, text_tensors
 from train.lines import Prefetch, _tensors, drawn_batches, line_batches, true_arrays
 from train.pool import LinePool
 from train.readings import NoiseModel
@@ -125,6 +126,18 @@ def test_a_share_of_the_lines_starts_from_the_networks_own_estimate(
     assert torch.allclose(moved.z_t[:2], expected, atol=1e-5)
     assert torch.equal(moved.z_t[2:], batch.z_t[2:])
     assert torch.equal(moved.z_0, batch.z_0)
+
+
+def test_the_canvas_is_fitted_to_the_degraded_line(stage: DiffusionStage, batch: Corrupted) -> None:
+    preset, read, cpu = replace(TINY, glyph=GlyphConfig(fitted=True)), batch.batch.reading, torch.device("cpu")
+    fitting = DiffusionStage(Model(preset), stage.cfg, cpu)
+    shown, canvas = fitting.told(batch).glyphs, stage.full.glyph_canvas
+    fitted = fit_batch(read, batch.lq.numpy(), batch.batch.filled, preset)
+    assert shown is not None
+    assert batch.glyphs is not None
+    assert torch.equal(shown, canvas(*text_tensors(fitted, preset, cpu)))
+    assert torch.equal(batch.glyphs, canvas(*text_tensors(read, TINY, cpu)))
+    assert not torch.allclose(batch.glyphs, shown, atol=0.1)
 
 
 def test_corruption_is_the_forward_process(stage: DiffusionStage, batch: Corrupted) -> None:

@@ -9,9 +9,6 @@ from textsr.atlas import load_packed
 from textsr.config import GlyphConfig, Preset
 from textsr.errors import InputError
 
-GLYPH_SHARE = 0.86
-"""Height of an em as a share of the line's height; the em box stands in the middle."""
-
 
 def _trapezoid(distance: Tensor, shrink: Tensor) -> Tensor:
     """Resampling kernel at ``distance`` source pixels: a triangle when enlarging, wider by ``shrink`` > 1 when not.
@@ -28,7 +25,6 @@ class GlyphCanvas(nn.Module):
     """
 
     atlas: Tensor
-    vertical: Tensor
 
     def __init__(self, preset: Preset) -> None:
         """Raises InputError when the preset has no canvas or only a size that two pixels a byte cannot hold."""
@@ -39,33 +35,34 @@ class GlyphCanvas(nn.Module):
         self.size, self.levels = config.size, config.levels
         self.height, self.width = preset.height, preset.width
         self.register_buffer("atlas", _initial_atlas(preset.symbols, config))
-        em = GLYPH_SHARE * self.height
-        rows = (torch.arange(self.height) + 0.5 - (self.height - em) / 2) * (self.size / em) - 0.5
-        shrink = torch.tensor(max(1.0, self.size / em))
-        vertical = _trapezoid(rows[:, None] - torch.arange(self.size), shrink)
-        self.register_buffer("vertical", vertical, persistent=False)
 
-    def bitmaps(self, tokens: Tensor) -> Tensor:
+    def bitmaps(self, tokens: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Grey bitmaps (B, N, size, size) in [0, 1] of token ids (B, N)."""
-        packed = self.atlas[tokens].to(self.vertical.dtype)
+        packed = self.atlas[tokens].to(dtype)
         left = (packed / self.levels).floor()
         pairs = torch.stack([left, packed - self.levels * left], dim=-1)
         return pairs.reshape(*tokens.shape, self.size, self.size) / (self.levels - 1)
 
-    def forward(self, tokens: Tensor, weights: Tensor, centres: Tensor, widths: Tensor) -> Tensor:
-        """tokens (B,N) int64, weights, centres and widths (B,N) as shares of W -> (B,1,H,W) in [0,1].
+    def forward(
+        self, tokens: Tensor, weights: Tensor, centres: Tensor, widths: Tensor, middles: Tensor, heights: Tensor
+    ) -> Tensor:
+        """tokens (B,N) int64, weights and places (B,N) (`textsr.reading.TextArrays`) -> (B,1,H,W) in [0,1].
 
-        Where characters overlap the brighter one shows. Padding and unknown characters have blank bitmaps.
+        Where characters overlap their ink adds up. Padding and unknown characters have blank bitmaps.
         """
-        pixels = (widths * self.width).clamp(min=1.0)[..., None, None]
-        left = (centres * self.width)[..., None, None] - pixels / 2
-        columns = torch.arange(self.width, device=tokens.device, dtype=widths.dtype) + 0.5
-        source = torch.arange(self.size, device=tokens.device, dtype=widths.dtype)[:, None] + 0.5
-        shrink = (self.size / pixels).clamp(min=1.0)
-        horizontal = _trapezoid((columns - left) * (self.size / pixels) - source, shrink)  # (B, N, size, W)
-        bands = (self.bitmaps(tokens) * weights[..., None, None]) @ horizontal
-        # The maximum is taken at the bitmaps' height: a third of the memory and of the work, and the same picture.
-        return (self.vertical @ bands.amax(dim=1))[:, None]
+        across = self._taking(centres, widths, self.width).flatten(1, 2)  # (B, N * size, W)
+        down = self._taking(middles, heights, self.height)  # (B, N, size, H)
+        glyphs = self.bitmaps(tokens, weights.dtype) * weights[..., None, None]
+        stretched = (down.transpose(2, 3) @ glyphs).permute(0, 2, 1, 3).flatten(2)  # (B, H, N * size)
+        return (stretched @ across).clamp(0, 1)[:, None]
+
+    def _taking(self, middles: Tensor, sizes: Tensor, count: int) -> Tensor:
+        """(B,N) shares of ``count`` pixels -> (B, N, size, count): how much of a bitmap's pixel each pixel takes."""
+        pixels = (sizes * count).clamp(min=1.0)[..., None, None]
+        first = (middles * count)[..., None, None] - pixels / 2
+        places = torch.arange(count, device=middles.device, dtype=middles.dtype) + 0.5
+        source = torch.arange(self.size, device=middles.device, dtype=middles.dtype)[:, None] + 0.5
+        return _trapezoid((places - first) * (self.size / pixels) - source, (self.size / pixels).clamp(min=1.0))
 
 
 def _initial_atlas(symbols: int, config: GlyphConfig) -> Tensor:

@@ -76,6 +76,8 @@ def lines(preset: Preset, batch: int = 2, seed: int = 0) -> LineBatch:
         weights=np.stack([rng.random(n, dtype=np.float32) for rng in rngs]),
         centres=np.tile(np.linspace(0, 1, n, dtype=np.float32), (batch, 1)),
         widths=np.full((batch, n), 0.03, np.float32),
+        middles=np.full((batch, n), 0.5, np.float32),
+        heights=np.full((batch, n), 0.86, np.float32),
         keys=[b"line %d" % place for place in range(batch)],
         windows=[0] * batch,
     )
