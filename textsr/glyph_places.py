@@ -168,7 +168,7 @@ def _each(glyphs: Array, boxes: _Boxes, ink: Array) -> None:
     """Moves and stretches each box to where its glyph correlates best with ``ink`` (h,w), in turns."""
     still = _around(0.0, 0.0).take[0].reshape(SIDE, SIDE)
     upright, lying = still @ glyphs, still @ glyphs.transpose(0, 2, 1)
-    first = replace(boxes, **{name: values.copy() for name, values in vars(boxes).items()})
+    first = replace(boxes)
     for scale in ROUNDS:
         windows = _windows(ink, boxes)
         grid = _around(ALONG[0] * scale, ALONG[1] * scale)

@@ -147,7 +147,7 @@ class DiffusionStage:
     @torch.no_grad()
     def told(self, now: Corrupted) -> Corrupted:
         """The batch with its reading, and the canvas drawn from it, as this stage's preset is given them."""
-        shown = self.fitted(now.batch.reading, now.lq.float().cpu().numpy(), now.batch.filled.tolist())
+        shown = self.fitted(now.batch.reading, now.lq, now.batch.filled.tolist())
         text = self._text(shown)
         glyphs = None if self.full.preset.glyph is None else self.full.glyph_canvas(*text)
         return replace(now, text=text, glyphs=glyphs)
@@ -236,9 +236,11 @@ class DiffusionStage:
             lq = three_sources(hr, 1.0, generator, severity).mul(2).sub(1)
             image = enlarge(lq, self.full.preset)
         hr = hr.mul(2).sub(1)
-        low, keys = lq.cpu().numpy(), [bytes([i]) for i in range(len(lines))]
-        text = vars(self.fitted(batch.reading, low, batch.filled.tolist()))
-        arrays = LineBatch(lq=low, image=image.cpu().numpy(), **text, keys=keys, windows=[0] * len(keys))
+        text, keys = (
+            vars(self.fitted(batch.reading, lq, batch.filled.tolist())),
+            [bytes([i]) for i in range(len(lines))],
+        )
+        arrays = LineBatch(lq=lq.cpu().numpy(), image=image.cpu().numpy(), **text, keys=keys, windows=[0] * len(keys))
         kept = self.full.unet, self.full.mom, self.full.tdm
         self.full.unet, self.full.mom, self.full.tdm = model.unet, model.mom, model.tdm
         output = restore(TorchExecutor(graphs(self.full), self.device), self.full.preset, arrays)

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from textsr.checkpoint import WITHOUT, save_model, stated_alphabet, stated_symbols
 from textsr.errors import InputError
 from textsr.fit import Place
-from textsr.glyph_places import fit_batch
 from textsr.graphs import Model, graphs
 from textsr.loop import LineBatch, restore
 from textsr.reading import TextArrays
@@ -34,6 +33,7 @@ from train.distributed import Group
 from train.harness import place
 from train.paper_config import PaperConfig
 from train.paper_losses import Noised, PaperLosses, Text
+from train.placing import Fitter
 from train.recognisers import choose, text_arrays
 from train.samples import Samples, collate, micro_batch, sample_batches
 
@@ -110,6 +110,7 @@ class PaperStage:
         times = text_times(self.schedule, tuple(range(len(self.schedule))), preset.schedule.text_start)
         self.times = torch.tensor(times, device=self.device)
         self.keep = torch.tensor(np.exp(self.categorical.log_cumulative), dtype=torch.float32, device=self.device)
+        self.fitted = Fitter(preset, cfg.workers)
         self.recogniser = choose(cfg.ocr, full, stated_symbols(metadata), self.alphabet)
         losses = PaperLosses(full, self.recogniser, text_weight=cfg.text_weight, recompute=cfg.recompute)
         self.losses: PaperLosses = losses.to(self.device)
@@ -154,8 +155,9 @@ class PaperStage:
         noise = draws.normal(*z_0.shape[1:])
         z_t = z_0 + eta * (z_y - z_0) + self.schedule.kappa * eta.sqrt() * noise
         read = text_arrays(self.recogniser.read(lq, batch.filled), self.alphabet, self._place(), self._max_chars)
-        text, truth = (self._placed(arrays, lq, batch.filled) for arrays in (read, batch.truth))
-        chosen, time = (text if self.cfg.text == "ocr" else truth), self.times[t]
+        text, truth = self._text(read), self._text(batch.truth)
+        shown, time = (read if self.cfg.text == "ocr" else batch.truth), self.times[t]
+        chosen = self._text(self.fitted(shown, lq, batch.filled.tolist()))
         source_tokens = truth[0] if self.cfg.text == "noised" else text[0]
         noised = self._noised_tokens(source_tokens, time, draws) if self._noises else text[0]
         tokens = noised if self.cfg.text == "noised" else chosen[0]
@@ -202,8 +204,7 @@ class PaperStage:
                 lq[twice] = degrade_again(lq[twice], seeds.pick(twice), severity[twice])
             return lq.mul(2).sub(1)
 
-    def _placed(self, arrays: TextArrays, lq: Tensor, filled: Tensor) -> Text:
-        arrays = fit_batch(arrays, lq.float().cpu().numpy(), filled.tolist(), self.full.preset)
+    def _text(self, arrays: TextArrays) -> Text:
         return text_tensors(arrays, self.full.preset, self.device)
 
     def _noised_tokens(self, tokens: Tensor, time: Tensor, draws: Draws) -> Tensor:
@@ -226,9 +227,8 @@ class PaperStage:
         lq = self._low(hr, lines, (lines.numbers % 3).to(self.device), seeds, severity)
         hr, image = hr.mul(2).sub(1), enlarge(lq, self.full.preset)
         text = text_arrays(self.recogniser.read(lq, lines.filled), self.alphabet, self._place(), self._max_chars)
-        low, keys = lq.cpu().numpy(), [bytes([i % 256]) for i in range(count)]
-        text = fit_batch(text, low, lines.filled.tolist(), self.full.preset)
-        arrays = LineBatch(lq=low, image=image.cpu().numpy(), **vars(text), keys=keys, windows=[0] * count)
+        text, keys = self.fitted(text, lq, lines.filled.tolist()), [bytes([i % 256]) for i in range(count)]
+        arrays = LineBatch(lq=lq.cpu().numpy(), image=image.cpu().numpy(), **vars(text), keys=keys, windows=[0] * count)
         restored = torch.from_numpy(self._restore(model, arrays)).to(self.device).float()
         picture([image, restored, hr], path)
         return {"psnr": psnr(restored, hr), "psnr_bicubic": psnr(image, hr)}

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-import numpy as np
-from numpy.typing import NDArray
+from torch import Tensor
 
 from textsr.config import Preset
 from textsr.glyph_places import fit_batch
@@ -22,16 +21,19 @@ class Fitter:
 
     def __init__(self, preset: Preset, workers: int = 0) -> None:
         """Starts no process yet, and none ever for a preset whose places are not fitted."""
-        self.preset, fits = preset, preset.glyph is not None and preset.glyph.fitted
-        self.workers = workers if fits else 0
+        self.preset, self.fits = preset, preset.glyph is not None and preset.glyph.fitted
+        self.workers = workers if self.fits else 0
         self._pool = ProcessPoolExecutor(self.workers, mp_context=get_context("spawn")) if self.workers > 1 else None
 
-    def __call__(self, text: TextArrays, lq: NDArray[np.float32], shares: Sequence[float]) -> TextArrays:
+    def __call__(self, text: TextArrays, lq: Tensor, shares: Sequence[float]) -> TextArrays:
         """The arrays (B,24) of ``text`` fitted to lq (B,3,h,w), whose crops fill ``shares`` (B,) of the width."""
+        if not self.fits:
+            return text  # nothing is fetched from the device
+        low = lq.float().cpu().numpy()
         if self._pool is None:
-            return fit_batch(text, lq, shares, self.preset)
-        size = -(-len(lq) // self.workers)
-        parts = [slice(start, start + size) for start in range(0, len(lq), size)]
-        given = [(text.take(part), lq[part], list(shares[part]), self.preset) for part in parts]
+            return fit_batch(text, low, shares, self.preset)
+        size = -(-len(low) // self.workers)
+        parts = [slice(start, start + size) for start in range(0, len(low), size)]
+        given = [(text.take(part), low[part], list(shares[part]), self.preset) for part in parts]
         found = self._pool.map(fit_batch, *zip(*given, strict=True))
         return stacked([part.take(place) for part in found for place in range(len(part.tokens))])

@@ -19,7 +19,7 @@ from textsr.config import COMPACT, GlyphConfig
 from textsr.fit import Place, fit_line
 from textsr.glyph_places import fit_batch, fit_places
 from textsr.networks.glyph_canvas import GlyphCanvas
-from textsr.reading import PLACES, LineReading, TextArrays, conditions, stacked
+from textsr.reading import PLACES, LineReading, TextArrays, conditions, spread, stacked
 
 ALPHABET = Alphabet.load()
 CANVAS = GlyphCanvas(COMPACT)
@@ -29,8 +29,7 @@ COLOURS = (((0.9, 0.9, 0.8), (0.1, 0.1, 0.3)), ((0.1, 0.4, 0.1), (0.95, 0.9, 0.2
 
 def read(text: str, share: float = 0.8) -> TextArrays:
     """Surely read and evenly spread over the first ``share`` of the line."""
-    centres = tuple((place + 0.5) / len(text) for place in range(len(text)))
-    return conditions(LineReading(text, (1.0,) * len(text), centres), ALPHABET, Place(128, 512, share))
+    return conditions(LineReading(text, (1.0,) * len(text), spread(text)), ALPHABET, Place(128, 512, share))
 
 
 def elsewhere(text: TextArrays, seed: int) -> TextArrays:
@@ -136,8 +135,7 @@ def test_the_preset_decides(fitted: bool) -> None:
     preset = replace(COMPACT, glyph=GlyphConfig(fitted=fitted))
     text = read(TEXTS[0], share=1.0)
     pixels = np.rint((picture(elsewhere(text, 5), COLOURS[0], 5) + 1) * 127.5).astype(np.uint8)
-    centres = tuple((place + 0.5) / 6 for place in range(6))
-    reading = LineReading(TEXTS[0], (1.0,) * 6, centres)
+    reading = LineReading(TEXTS[0], (1.0,) * 6, spread(TEXTS[0]))
     batch = line_batch([fit_line(pixels, preset)], [b"a"], [reading], ALPHABET, preset)
     assert (batch.heights[0, 0] != text.heights[0]) == fitted
     assert (batch.centres[0, 0] != text.centres[0]) == fitted

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from textsr.alphabet import Alphabet
 from textsr.config import COMPACT, PAPER, GlyphConfig
@@ -24,8 +25,8 @@ def test_the_number_of_workers_does_not_matter(workers: int) -> None:
     text = stacked(
         [conditions(LineReading(t, (0.9,) * len(t), spread(t)), alphabet, Place(128, 512, 0.7)) for t in TEXTS]
     )
-    lq = np.random.default_rng(0).uniform(-1, 1, (len(TEXTS), 3, 32, 128)).astype(np.float32)
-    expected = fit_batch(text, lq, [0.7] * len(TEXTS), FITTED)
+    lq = 2 * torch.rand(len(TEXTS), 3, 32, 128, generator=torch.Generator().manual_seed(0)) - 1
+    expected = fit_batch(text, lq.numpy(), [0.7] * len(TEXTS), FITTED)
     found = Fitter(FITTED, workers)(text, lq, [0.7] * len(TEXTS))
     for name in (*PLACES, "tokens", "weights"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))

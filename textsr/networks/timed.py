@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import torch
@@ -10,14 +11,14 @@ from torch import Tensor, nn
 from textsr.networks.layers import timestep_embedding
 
 
-class TimedBlock(nn.Module):
+class TimedBlock(nn.Module, ABC):
     """A residual block that takes a row (B or 1, ``modulation_size``) of what the time does to it."""
 
     modulation_size: int
 
+    @abstractmethod
     def modulation(self, embedding: Tensor) -> Tensor:
         """The rows (T, ``modulation_size``) of times with ``embedding`` (T,E)."""
-        raise NotImplementedError
 
 
 class TimedUNet(nn.Module):
