@@ -63,6 +63,8 @@ def example_lines(preset: Preset, count: int = 1, seed: int = 0) -> LineBatch:
         widths=np.full(shape, 0.9 / preset.max_chars, np.float32),
         middles=rng.uniform(0.4, 0.6, shape).astype(np.float32),
         heights=rng.uniform(0.6, 1.1, shape).astype(np.float32),
+        contrasts=rng.uniform(-0.8, 0.8, (*shape, 3)).astype(np.float32),
+        softness=rng.uniform(6, 28, (count, 1)).astype(np.float32),
         keys=[f"parity {number}".encode() for number in range(count)],
         windows=[0] * count,
     )

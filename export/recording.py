@@ -22,7 +22,7 @@ from textsr.errors import EngineError
 from textsr.loop import LineBatch, LoopOutput, TextSampler, restore
 from textsr.recognition import TransOCRReader
 
-PICTURES = {"vqgan_encoder": "z_y", "unet_step": "z0_hat", "vqgan_decoder": "image"}
+PICTURES = {"vqgan_encoder": "z_y", "painted_encoder": "z_painted", "unet_step": "z0_hat", "vqgan_decoder": "image"}
 """Outputs that are pictures: the same value everywhere means a black one."""
 Weights = Callable[[str], Arrays]
 """A graph's weights by name."""

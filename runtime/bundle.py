@@ -87,7 +87,7 @@ class Bundle:
         manifest = read_manifest(where)
         files = _checked_files(folder, manifest["files"])
         preset = read_preset(manifest["preset"], where)
-        graphs = _graphs(folder, manifest["graphs"], files)
+        graphs = _graphs(folder, manifest["graphs"], files, preset)
         stamps = {name: _verify(_inside(folder, name), digest) for name, digest in files.items()} if verify else {}
         return cls(
             path=folder,
@@ -219,11 +219,13 @@ def _verify(path: Path, digest: str) -> Stamp:
     return stamp
 
 
-def _graphs(folder: Path, graphs: Any, files: Mapping[str, str]) -> dict[str, GraphSpec]:
+def _graphs(folder: Path, graphs: Any, files: Mapping[str, str], preset: Preset) -> dict[str, GraphSpec]:
     where = folder / MANIFEST
     if not isinstance(graphs, dict):
         raise BundleError(f"{where}: graphs must be an object")
-    missing = [name for name in _NEEDED_GRAPHS if name not in graphs]
+    canvas = ("glyph_canvas",) if preset.glyph is not None else ()
+    painted = ("painted_encoder",) if preset.unet.painted_channels else ()
+    missing = [name for name in (*_NEEDED_GRAPHS, *canvas, *painted) if name not in graphs]
     if missing:
         raise BundleError(f"{where}: lacks the graphs {', '.join(missing)}")
     found = {}

@@ -9,8 +9,8 @@ import numpy as np
 from textsr.alphabet import Alphabet
 from textsr.config import Preset
 from textsr.fit import FittedLine
-from textsr.glyph_places import fit_batch
 from textsr.loop import LineBatch
+from textsr.painting import fit_batch
 from textsr.reading import LineReading, conditions, stacked
 from textsr.resize import bicubic_x4
 

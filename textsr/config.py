@@ -47,6 +47,7 @@ class UNetConfig:
     context_head_dim: int = 32
     glyph_channels: int = 0  # 16 = the glyph canvas, space-to-depth by 4
     prior_channels: int = 0  # latent_channels where the network also sees z_y, the degraded line's latent
+    painted_channels: int = 0  # likewise where it sees that of the line with what was read painted onto it, less z_y
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +132,8 @@ class GlyphConfig:
 class Preset:
     """All that defines a model. ``symbols`` counts the padding/unknown id, which is the last.
 
-    Raises InputError where ``schedule.residual_std`` is set and the UNet does not see the whole of z_y.
+    Raises InputError where ``schedule.residual_std`` is set and the UNet does not see the whole of z_y, and where it
+    sees a painted line without z_y or without fitted glyphs.
     """
 
     name: str
@@ -158,6 +160,12 @@ class Preset:
         if self.schedule.residual_std is not None and seen != latent:
             raise InputError(
                 f"preset {self.name}: residual_std needs prior_channels equal to latent_channels ({latent}), not {seen}"
+            )
+        painted = self.unet.painted_channels
+        if painted and not (painted == seen == latent and self.glyph is not None and self.glyph.fitted):
+            raise InputError(
+                f"preset {self.name}: painted_channels needs prior_channels equal to it and to latent_channels "
+                f"({latent}), and a glyph canvas that is fitted"
             )
         if not self.text and (self.unet.context_dim is not None or self.glyph is not None):
             raise InputError(f"preset {self.name}: without text there is no cross-attention and no glyph canvas")
@@ -192,7 +200,7 @@ def ablated(preset: Preset, without: Iterable[str]) -> Preset:
     if blind or "cross-attention" in names:
         preset = replace(preset, unet=replace(preset.unet, context_dim=None))
     if blind or "glyph-canvas" in names:
-        preset = replace(preset, unet=replace(preset.unet, glyph_channels=0), glyph=None)
+        preset = replace(preset, unet=replace(preset.unet, glyph_channels=0, painted_channels=0), glyph=None)
     return replace(preset, text=preset.text and not blind, confidence=preset.confidence and "confidence" not in names)
 
 
@@ -242,6 +250,14 @@ COMPACT = Preset(
     schedule=ScheduleConfig(residual_std=0.45),
 )
 
+PAINTED = replace(
+    COMPACT,
+    name="painted",
+    unet=replace(COMPACT.unet, painted_channels=COMPACT.unet.latent_channels),
+    glyph=GlyphConfig(fitted=True),
+)
+"""`COMPACT` whose network also sees the line with what was read painted onto it. No weights of it are shipped yet."""
+
 TINY = Preset(
     name="tiny",
     vqgan=VQGANConfig(
@@ -268,6 +284,7 @@ TINY = Preset(
         context_head_dim=8,
         glyph_channels=16,
         prior_channels=4,
+        painted_channels=4,
     ),
     mom=MoMConfig(
         token_dim=16,
@@ -284,11 +301,11 @@ TINY = Preset(
     ),
     tdm=TDMConfig(dim=48, depth=1, heads=4, local_heads=2),
     transocr=TransOCRConfig(classes=97, widths=(4, 8, 8, 16, 16), blocks=(1, 1, 1, 1), embed_dim=8, heads=2, ff_dim=16),
-    glyph=GlyphConfig(),
+    glyph=GlyphConfig(fitted=True),
     schedule=ScheduleConfig(residual_std=0.45),
 )
 
-PRESETS = {preset.name: preset for preset in (PAPER, COMPACT, TINY)}
+PRESETS = {preset.name: preset for preset in (PAPER, COMPACT, PAINTED, TINY)}
 
 
 def preset(name: str) -> Preset:

@@ -11,7 +11,6 @@ places is one matrix product, and so is the glyph's variance. A line takes a few
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -19,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textsr.atlas import SIZE, load_packed, unpack
-from textsr.config import Preset
-from textsr.reading import PLACES, TextArrays, stacked
+from textsr.reading import PLACES, TextArrays
 
 Array = NDArray[np.float32]
 
@@ -70,7 +68,7 @@ class _Candidates:
         """All ``middles`` with all ``sizes``, seen by samples (their weights) from ``left`` to ``right``."""
         middles, sizes = np.repeat(middles, len(sizes)), np.tile(sizes, len(middles))
         step = (right - left) / len(weights) / sizes
-        take = _taking(0.5 + (left - middles) / sizes, step, len(weights))
+        take = taking(0.5 + (left - middles) / sizes, step, len(weights))
         moments = np.asarray((take.transpose(0, 2, 1) * weights) @ take, dtype=np.float32)
         return cls(middles, sizes, take.reshape(len(take), -1), weights @ take, moments.reshape(len(take), -1))
 
@@ -83,14 +81,6 @@ class _Boxes:
     widths: NDArray[np.float64]
     middles: NDArray[np.float64]
     heights: NDArray[np.float64]
-
-
-def fit_batch(text: TextArrays, lq: NDArray[np.float32], shares: Iterable[float], preset: Preset) -> TextArrays:
-    """``text`` of B lines as a model of ``preset`` is given it: with `fit_places` to lq (B,3,h,w) where it wants so."""
-    if preset.glyph is None or not preset.glyph.fitted:
-        return text
-    pictures = zip(lq.transpose(0, 2, 3, 1), shares, strict=True)
-    return stacked([fit_places(text.take(place), *picture) for place, picture in enumerate(pictures)])
 
 
 def fit_places(text: TextArrays, lq: NDArray[np.float32], width_share: float) -> TextArrays:
@@ -122,11 +112,14 @@ def _glyphs(tokens: NDArray[np.int64]) -> Array:
     return unpack(load_packed()[tokens]).reshape(-1, SIDE, factor, SIDE, factor).mean((2, 4), dtype=np.float32) / 15
 
 
-def _taking(first: NDArray[np.float64], step: NDArray[np.float64], count: int) -> Array:
-    """(..., count, SIDE): samples at first + (i + 1/2) step, in shares of a glyph's side, as means of its samples."""
-    at = (first[..., None] + (np.arange(count) + 0.5) * step[..., None]) * SIDE
-    shrink = np.maximum(1.0, step * SIDE * BLUR)[..., None, None]
-    distance = np.abs(at[..., None] - (np.arange(SIDE) + 0.5))
+def taking(
+    first: NDArray[np.float64], step: NDArray[np.float64], count: int, side: int = SIDE, blur: float = BLUR
+) -> Array:
+    """(..., count, side): samples at first + (i + 1/2) step, in shares of a glyph's side, as means of its ``side``
+    samples over ``blur`` steps."""
+    at = (first[..., None] + (np.arange(count) + 0.5) * step[..., None]) * side
+    shrink = np.maximum(1.0, step * side * blur)[..., None, None]
+    distance = np.abs(at[..., None] - (np.arange(side) + 0.5))
     return np.asarray(((shrink + 1) / 2 - distance).clip(0, 1) / shrink, dtype=np.float32)
 
 
@@ -150,7 +143,7 @@ def _line_height(glyphs: Array, boxes: _Boxes, picture: Array, filled: int) -> A
     the mean of all rows and of the columns around.
     """
     rows, columns = picture.shape[1:]
-    along = _taking((boxes.widths / 2 - boxes.centres) / boxes.widths, 1 / columns / boxes.widths, columns)
+    along = taking((boxes.widths / 2 - boxes.centres) / boxes.widths, 1 / columns / boxes.widths, columns)
     band = (glyphs @ along.transpose(0, 2, 1)).max(0)[:, :filled]  # (SIDE, filled)
     seen = picture[..., :filled] - _background(picture[..., :filled].mean(1))[:, None]
     tried = _heights(rows)

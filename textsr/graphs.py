@@ -21,7 +21,7 @@ from textsr.networks.transocr import TransOCR
 from textsr.networks.unet import UNet
 from textsr.networks.vqgan import VQGAN
 from textsr.program import TEXT_BRANCH
-from textsr.reading import PLACES
+from textsr.reading import PAINT, PLACES
 from textsr.schedule import all_text_times
 
 
@@ -123,6 +123,33 @@ class GlyphCanvasGraph(Graph):
         return (self.glyph_canvas(tokens, weights, centres, widths, middles, heights),)
 
 
+class PaintedEncoder(Graph):
+    """image (B,3,H,W), tokens and places (B,N), contrasts (B,N,3), softness (B,1) -> z_painted (B,C,h,w): the latent of
+    the enlarged line with what was read painted onto it."""
+
+    inputs = ("image", "tokens", *PLACES, *PAINT)
+    outputs = ("z_painted",)
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.glyph_canvas, self.vqgan = model.glyph_canvas, model.vqgan
+
+    def forward(
+        self,
+        image: Tensor,
+        tokens: Tensor,
+        centres: Tensor,
+        widths: Tensor,
+        middles: Tensor,
+        heights: Tensor,
+        contrasts: Tensor,
+        softness: Tensor,
+    ) -> tuple[Tensor]:
+        """See the class."""
+        painted = self.glyph_canvas.painted(image, tokens, centres, widths, middles, heights, contrasts, softness)
+        return (self.vqgan.encode(painted),)
+
+
 def corrected(z_t: Tensor, z_y: Tensor, gain: Tensor, deviation: Tensor, output: Tensor) -> Tensor:
     """z0_hat from the network's output where it corrects a linear estimate (`ResidualShiftSchedule.estimates`)."""
     return z_y + gain * (z_t - z_y) + deviation * output
@@ -159,14 +186,15 @@ class UNetStep(Graph):
         canvas = ("glyphs",) if model.preset.glyph is not None else ()
         prior = ("z_y",) if model.preset.unet.prior_channels else ()
         self.corrects = model.preset.schedule.residual_std is not None
-        self.inputs = ("z_t", "lq", *prior, *text, *canvas, "modulations", "t", "constants", "noise")
+        painted = ("z_painted",) if model.preset.unet.painted_channels else ()
+        self.inputs = ("z_t", "lq", *prior, *painted, *text, *canvas, "modulations", "t", "constants", "noise")
 
     def forward(self, *arrays: Tensor) -> tuple[Tensor, Tensor]:
         """See the class; ``arrays`` in the order of ``inputs``."""
         given = dict(zip(self.inputs, arrays, strict=True))
         z_t, constants = given["z_t"], given["constants"]
         conditions = (given.get("c_cond"), given.get("glyphs"), given.get("z_y"), given["modulations"])
-        z0_hat = self.unet(constants[0] * z_t, given["t"], given["lq"], *conditions)
+        z0_hat = self.unet(constants[0] * z_t, given["t"], given["lq"], *conditions, given.get("z_painted"))
         if self.corrects:
             z0_hat = corrected(z_t, given["z_y"], constants[4], constants[5], z0_hat)
         return constants[1] * z_t + constants[2] * z0_hat + constants[3] * given["noise"], z0_hat
@@ -255,6 +283,7 @@ class RecognizerStep(Graph):
 
 GRAPHS: dict[str, type[Graph]] = {
     "vqgan_encoder": VQGANEncoder,
+    "painted_encoder": PaintedEncoder,
     "time_condition": TimeCondition,
     "text_condition": TextCondition,
     "glyph_canvas": GlyphCanvasGraph,
@@ -271,6 +300,8 @@ GRAPHS: dict[str, type[Graph]] = {
 def graphs(model: Model) -> dict[str, Graph]:
     """The graphs that the model's preset has, in the order of the loop."""
     absent = {"glyph_canvas"} if model.preset.glyph is None else set()
+    if not model.preset.unet.painted_channels:
+        absent |= {"painted_encoder"}
     if model.preset.transocr is None:
         absent |= {"recognizer_encoder", "recognizer_step"}
     if not model.preset.text:
@@ -286,7 +317,7 @@ def example_inputs(model: Model, graph: str, batch: int = 2, seed: int = 0) -> d
     n, image = preset.max_chars, (batch, 3, preset.height, preset.width)
     context = channels * h * w // preset.tdm.context_tokens
     normal: dict[str, tuple[int, ...]] = {
-        **dict.fromkeys(("noise", "z_t", "z_y", "z_0"), (batch, channels, h, w)),
+        **dict.fromkeys(("noise", "z_t", "z_y", "z_painted", "z_0"), (batch, channels, h, w)),
         "c_cond": (batch, n, preset.mom.context_dim),
         "i_cond": (batch, preset.tdm.context_tokens, context),
     }
@@ -298,6 +329,8 @@ def example_inputs(model: Model, graph: str, batch: int = 2, seed: int = 0) -> d
     arrays["widths"] = np.full((batch, n), 0.9 / n, np.float32)
     arrays["middles"] = rng.uniform(0.4, 0.6, (batch, n)).astype(np.float32)
     arrays["heights"] = rng.uniform(0.6, 1.1, (batch, n)).astype(np.float32)
+    arrays["contrasts"] = rng.uniform(-0.8, 0.8, (batch, n, 3)).astype(np.float32)
+    arrays["softness"] = rng.uniform(6, 28, (batch, 1)).astype(np.float32)
     trained = preset.schedule.steps
     arrays["t"] = np.array([min(7, trained - 1)], np.float32)
     if graph == "time_condition":

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from textsr.config import Preset
 from textsr.errors import InputError
 from textsr.noise import normal, uniform
-from textsr.reading import PLACES, used_text
+from textsr.reading import PAINT, PLACES, used_text
 from textsr.schedule import CategoricalSchedule, ResidualShiftSchedule, all_text_times, text_times
 
 Handle = Any
@@ -61,8 +61,8 @@ class LineBatch:
     """Fitted lines and what was read on them.
 
     lq (B,3,h,w) and image (B,3,4h,4w), its bicubic enlargement, float32 RGB in [-1,1]; tokens (B,24) int64; weights,
-    centres, widths, middles, heights (B,24) float32 (`textsr.reading.TextArrays`); keys and windows name each line's
-    noise.
+    centres, widths, middles, heights (B,24), contrasts (B,24,3) and softness (B,1) float32
+    (`textsr.reading.TextArrays`); keys and windows name each line's noise.
     """
 
     lq: NDArray[np.float32]
@@ -73,6 +73,8 @@ class LineBatch:
     widths: NDArray[np.float32]
     middles: NDArray[np.float32]
     heights: NDArray[np.float32]
+    contrasts: NDArray[np.float32]
+    softness: NDArray[np.float32]
     keys: Sequence[bytes]
     windows: Sequence[int]
 
@@ -140,13 +142,19 @@ class _Loop:
             self.observer(self.step, graph, inputs, outputs)
         return outputs
 
-    def encode(self) -> tuple[Handle, Handle]:
+    def encode(self) -> tuple[dict[str, Handle], Handle]:
+        """The latents that say what the line shows, z_y and z_painted where there is one, and z_T."""
         put = self.executor.put
         constants = np.array([self.schedule.prior_std], np.float32)
         noise = self.draws.normal(0, self.preset.latent_shape)
-        inputs = {"image": put(self.batch.image), "noise": put(noise), "constants": put(constants)}
-        outputs = self.run("vqgan_encoder", inputs)
-        return outputs["z_y"], outputs["z_T"]
+        image = put(self.batch.image)
+        outputs = self.run("vqgan_encoder", {"image": image, "noise": put(noise), "constants": put(constants)})
+        shown = {"z_y": outputs["z_y"]}
+        if self.preset.unet.painted_channels:
+            paint = {name: put(getattr(self.batch, name)) for name in PAINT}
+            inputs = {"image": image, "tokens": self.text.tokens, **self.text.places, **paint}
+            shown |= self.run("painted_encoder", inputs)
+        return shown, outputs["z_T"]
 
     def time_condition(self) -> dict[str, Handle]:
         """What all trained steps do to the UNet, once for the pass."""
@@ -194,8 +202,9 @@ def restore(
     """Restores a batch of fitted lines in ``steps`` of the preset's T steps (all by default).
 
     "fixed" keeps the text as read and computes its condition once; "categorical" draws it anew at each step with the
-    text diffusion, each confidence staying with its place. ``check`` is called before each step and before decoding
-    and may raise to stop there; a captured pass runs whole at its end, so there it stops nothing under way.
+    text diffusion, each confidence staying with its place, while what is painted onto the line stays what was read.
+    ``check`` is called before each step and before decoding and may raise to stop there; a captured pass runs whole at
+    its end, so there it stops nothing under way.
     Raises InputError for an option out of range.
     """
     if text_sampler not in ("fixed", "categorical"):
@@ -223,8 +232,8 @@ def _pass(loop: _Loop, kept: tuple[int, ...], text_sampler: TextSampler, check: 
     times = (*text_times(loop.schedule, kept, preset.schedule.text_start), -1)
     put = executor.put
     lq = put(batch.lq)
-    z_y, z_t = loop.encode()
-    always = {"lq": lq, **({"z_y": z_y} if preset.unet.prior_channels else {}), **loop.time_condition()}
+    shown, z_t = loop.encode()
+    always = {"lq": lq, **(shown if preset.unet.prior_channels else {}), **loop.time_condition()}
     text_modulations = loop.text_time_condition() if text_sampler == "categorical" else {}
     for place, step in enumerate(loop.schedule.steps(len(kept))):
         check()
@@ -236,7 +245,7 @@ def _pass(loop: _Loop, kept: tuple[int, ...], text_sampler: TextSampler, check: 
         inputs = {"z_t": z_t, **always, **loop.text.condition, "t": t}
         outputs = loop.run("unet_step", {**inputs, "constants": put(step.constants()), "noise": noise})
         if text_sampler == "categorical":
-            loop.sample_text(z_y, z_t, t, (times[place], times[place + 1]), text_modulations)
+            loop.sample_text(shown["z_y"], z_t, t, (times[place], times[place + 1]), text_modulations)
         z_t = outputs["z_prev"]
     check()
     loop.step = -1

@@ -45,15 +45,19 @@ class LineReading:
 
 
 PLACES = ("centres", "widths", "middles", "heights")
-"""Where characters are drawn, by the names of the graph's inputs."""
+"""Where characters are drawn, by the names of the graphs' inputs."""
+PAINT = ("contrasts", "softness")
+"""How they are painted onto the line, likewise."""
 
 
 @dataclass(frozen=True)
 class TextArrays:
-    """Graph inputs of one line: tokens int64, the others float32, each (max_chars,).
+    """Graph inputs of one line: tokens int64, the others float32, each (max_chars,) but for the last two.
 
     Centres and widths are shares of the fitted line's whole width W, padding included; middles and heights, those of
-    the characters' em boxes, are shares of its height H.
+    the characters' em boxes, are shares of its height H. contrasts (max_chars, 3) are what full ink of a character adds
+    to the picture's RGB in [-1,1], its weight included; softness (1,) is the width in pixels of the restored line that
+    the degraded one's edges are blurred over. Both are zero where nothing is painted (`textsr.painting`).
     """
 
     tokens: NDArray[np.int64]
@@ -62,6 +66,8 @@ class TextArrays:
     widths: NDArray[np.float32]
     middles: NDArray[np.float32]
     heights: NDArray[np.float32]
+    contrasts: NDArray[np.float32]
+    softness: NDArray[np.float32]
 
     def take(self, lines: int | slice) -> TextArrays:
         """Of arrays (B, max_chars), those of one line or of several."""
@@ -73,9 +79,11 @@ def stacked(rows: Sequence[TextArrays]) -> TextArrays:
     return TextArrays(*(np.stack([getattr(row, field.name) for row in rows]) for field in fields(TextArrays)))
 
 
-def upright(shape: tuple[int, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Middles and heights of characters whose places in the picture's height are not known."""
-    return np.full(shape, 0.5, np.float32), np.full(shape, EM_SHARE, np.float32)
+def unseen(shape: tuple[int, ...]) -> tuple[NDArray[np.float32], ...]:
+    """Middles, heights, contrasts and softness of characters (..., max_chars) as long as nobody looked at the picture:
+    in the middle of its height, and not painted."""
+    places = np.full(shape, 0.5, np.float32), np.full(shape, EM_SHARE, np.float32)
+    return *places, np.zeros((*shape, 3), np.float32), np.zeros((*shape[:-1], 1), np.float32)
 
 
 def spread(text: str, left: float = 0.0, right: float = 1.0) -> tuple[float, ...]:
@@ -101,7 +109,7 @@ def conditions(reading: LineReading | None, alphabet: Alphabet, place: Place, ma
     tokens, known = alphabet.encode("", max_chars)
     empty = np.zeros(max_chars, dtype=np.float32)
     if reading is None or not reading.text:
-        return TextArrays(tokens, empty, empty.copy(), empty.copy(), *upright(empty.shape))
+        return TextArrays(tokens, empty, empty.copy(), empty.copy(), *unseen(empty.shape))
     text = alphabet.fold(reading.text[:max_chars])
     count = len(text)
     tokens, known = alphabet.encode(text, max_chars)
@@ -111,7 +119,7 @@ def conditions(reading: LineReading | None, alphabet: Alphabet, place: Place, ma
     centres[:count] = np.asarray(reading.centres[:count]) * place.width_share
     all_centres = np.asarray(reading.centres, dtype=np.float64) * place.width_share * place.width
     widths[:count] = character_widths(reading.text, all_centres, place.height)[:count] / place.width
-    return TextArrays(tokens, weights * known, centres, widths, *upright(empty.shape))
+    return TextArrays(tokens, weights * known, centres, widths, *unseen(empty.shape))
 
 
 def used_text(

@@ -120,7 +120,8 @@ def whole_model(plan: Plan) -> Model:
 def without(whole: Model, names: Sequence[str]) -> Model:
     """The variant of ``whole`` that lacks some parts, with its weights for all that is left.
 
-    The first convolution of a variant without canvas has the weights of the inputs that it still sees.
+    The first convolution of a variant without canvas has the weights of the inputs that it still sees: the painted
+    line, which goes with the canvas, is the last of them.
     """
     model, given = Model(ablated(whole.preset, names)), whole.state_dict()
     unet = whole.preset.unet
@@ -128,7 +129,8 @@ def without(whole: Model, names: Sequence[str]) -> Model:
     for name, tensor in model.state_dict().items():
         value = given[name]
         if value.shape != tensor.shape:
-            value = torch.cat([value[:, :before], value[:, before + unet.glyph_channels :]], dim=1)
+            seen = before + unet.glyph_channels
+            value = torch.cat([value[:, :before], value[:, seen : seen + unet.prior_channels]], dim=1)
         tensor.copy_(value)
     return model
 

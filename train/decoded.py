@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,22 +15,8 @@ from train.diffusion import (
     DiffusionStage,
 )
 from train.harness import TrainConfig
-from train.lines import LinesOfText
 
 TEXT_WEIGHT = 0.1
-
-
-def part(now: Corrupted, chosen: slice) -> Corrupted:
-    """Some lines of a batch, all its arrays cut alike."""
-    lines = now.batch
-    batch = LinesOfText(
-        lines.places[chosen], lines.images[chosen], lines.texts[chosen], lines.truth.take(chosen),
-        lines.reading.take(chosen), lines.severity[chosen], lines.filled[chosen],
-    )  # fmt: skip
-    text = tuple(values[chosen] for values in now.text)
-    glyphs = None if now.glyphs is None else now.glyphs[chosen]
-    arrays = {name: getattr(now, name)[chosen] for name in ("hr", "lq", "z_0", "z_y", "z_t", "t")}
-    return replace(now, batch=batch, text=text, glyphs=glyphs, **arrays)
 
 
 class DecodedStage(DiffusionStage):

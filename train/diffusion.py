@@ -25,7 +25,7 @@ from textsr.config import Preset
 from textsr.fit import SCALE
 from textsr.graphs import Model, corrected, graphs
 from textsr.loop import LineBatch, restore
-from textsr.reading import PLACES, TextArrays, used_text
+from textsr.reading import PAINT, PLACES, TextArrays, used_text
 from textsr.schedule import CategoricalSchedule, ResidualShiftSchedule, text_times
 from textsr.torch_executor import TorchExecutor
 from train.degrade_sources import three_sources
@@ -60,7 +60,7 @@ def enlarge(lq: Tensor, preset: Preset) -> Tensor:
 @dataclass(frozen=True)
 class Corrupted:
     """A batch on the device: hr (B,3,H,W), lq (B,3,h,w), latents z_0, z_y, z_t (B,C,h,w), t (B,); the reading
-    (`text_tensors`) and the canvas drawn from it."""
+    (`text_tensors`), the canvas drawn from it, and the latent of the line with it painted on, where there are such."""
 
     batch: LinesOfText
     hr: Tensor
@@ -70,7 +70,21 @@ class Corrupted:
     z_t: Tensor
     t: Tensor
     text: tuple[Tensor, ...]
-    glyphs: Tensor | None
+    glyphs: Tensor | None = None
+    z_painted: Tensor | None = None
+
+
+def part(now: Corrupted, chosen: slice) -> Corrupted:
+    """Some lines of a batch, all its arrays cut alike."""
+    lines = now.batch
+    batch = LinesOfText(
+        lines.places[chosen], lines.images[chosen], lines.texts[chosen], lines.truth.take(chosen),
+        lines.reading.take(chosen), lines.severity[chosen], lines.filled[chosen],
+    )  # fmt: skip
+    text = tuple(values[chosen] for values in now.text)
+    glyphs, z_painted = (None if value is None else value[chosen] for value in (now.glyphs, now.z_painted))
+    arrays = {name: getattr(now, name)[chosen] for name in ("hr", "lq", "z_0", "z_y", "z_t", "t")}
+    return replace(now, batch=batch, text=text, glyphs=glyphs, z_painted=z_painted, **arrays)
 
 
 class LatentCache:
@@ -142,15 +156,15 @@ class DiffusionStage:
             z_y = self.full.vqgan.encode(enlarged).float()
         eta = self.etas[t][:, None, None, None]
         z_t = z_0 + eta * (z_y - z_0) + self.schedule.kappa * eta.sqrt() * noise
-        return self.told(Corrupted(batch, hr, lq, z_0, z_y, z_t, t, self._text(batch.reading), None))
+        return self.told(Corrupted(batch, hr, lq, z_0, z_y, z_t, t, self._text(batch.reading)))
 
     @torch.no_grad()
     def told(self, now: Corrupted) -> Corrupted:
-        """The batch with its reading, and the canvas drawn from it, as this stage's preset is given them."""
+        """The batch with its reading, and what is drawn and painted from it, as this stage's preset is given them."""
         shown = self.fitted(now.batch.reading, now.lq, now.batch.filled.tolist())
         text = self._text(shown)
         glyphs = None if self.full.preset.glyph is None else self.full.glyph_canvas(*text)
-        return replace(now, text=text, glyphs=glyphs)
+        return replace(now, text=text, glyphs=glyphs, z_painted=painted_latent(self.full, now.lq, text, shown))
 
     def _text(self, arrays: TextArrays) -> tuple[Tensor, ...]:
         return text_tensors(arrays, self.full.preset, self.device)
@@ -176,7 +190,7 @@ class DiffusionStage:
         scaled = now.z_t * self.scales[now.t][:, None, None, None]
         conditioned = self.full.preset.unet.context_dim is not None
         c_cond = self.full.mom.text_condition(now.text[0], now.text[1]) if conditioned else None
-        z0_hat = self.full.unet(scaled, now.t.float(), now.lq, c_cond, now.glyphs, now.z_y).float()
+        z0_hat = self.full.unet(scaled, now.t.float(), now.lq, c_cond, now.glyphs, now.z_y, None, now.z_painted).float()
         if self.estimates is None:
             return z0_hat
         gain, deviation = self.estimates[now.t].T[:, :, None, None, None]
@@ -196,9 +210,7 @@ class DiffusionStage:
         noise = torch.randn(2, *now.z_y[few].shape, device=self.device)
         t = torch.full((count,), last, device=self.device)
         z_t = now.z_y[few] + self.schedule.prior_std * noise[0]
-        text = tuple(values[few] for values in now.text)
-        glyphs = None if now.glyphs is None else now.glyphs[few]
-        start = replace(now, z_t=z_t, t=t, lq=now.lq[few], z_y=now.z_y[few], text=text, glyphs=glyphs)
+        start = replace(part(now, few), z_t=z_t, t=t)
         eta = self.etas[now.t[few]][:, None, None, None]
         own = (1 - eta) * self._predict(start) + eta * now.z_y[few] + self.schedule.kappa * eta.sqrt() * noise[1]
         return replace(now, z_t=torch.cat([own, now.z_t[count:]]))
@@ -236,10 +248,8 @@ class DiffusionStage:
             lq = three_sources(hr, 1.0, generator, severity).mul(2).sub(1)
             image = enlarge(lq, self.full.preset)
         hr = hr.mul(2).sub(1)
-        text, keys = (
-            vars(self.fitted(batch.reading, lq, batch.filled.tolist())),
-            [bytes([i]) for i in range(len(lines))],
-        )
+        text = vars(self.fitted(batch.reading, lq, batch.filled.tolist()))
+        keys = [bytes([i]) for i in range(len(lines))]
         arrays = LineBatch(lq=lq.cpu().numpy(), image=image.cpu().numpy(), **text, keys=keys, windows=[0] * len(keys))
         kept = self.full.unet, self.full.mom, self.full.tdm
         self.full.unet, self.full.mom, self.full.tdm = model.unet, model.mom, model.tdm
@@ -261,6 +271,20 @@ def text_tensors(arrays: TextArrays, preset: Preset, device: torch.device) -> tu
     """Tokens, weights and places (B,24) as a model of ``preset`` is given them."""
     values = (*used_text(arrays.tokens, arrays.weights, preset), *(getattr(arrays, name) for name in PLACES))
     return tuple(torch.from_numpy(np.ascontiguousarray(value)).to(device) for value in values)
+
+
+@torch.no_grad()
+def painted_latent(full: Model, lq: Tensor, text: tuple[Tensor, ...], shown: TextArrays) -> Tensor | None:
+    """z_painted (B,C,h,w) float32 of lq (B,3,h,w) with ``shown`` painted on it, of which ``text`` are the tensors
+    (`text_tensors`); None where the preset has none."""
+    if not full.preset.unet.painted_channels:
+        return None
+    tokens, _, *places = text
+    paint = [torch.from_numpy(getattr(shown, name)).to(lq.device) for name in PAINT]
+    with torch.autocast(lq.device.type, enabled=False):
+        image = full.glyph_canvas.painted(enlarge(lq.float(), full.preset), tokens, *places, *paint)
+    with torch.autocast(lq.device.type, torch.bfloat16):
+        return full.vqgan.encode(image.contiguous(memory_format=torch.channels_last)).float()
 
 
 def psnr(a: Tensor, b: Tensor) -> float:

@@ -22,8 +22,8 @@ from textsr.checkpoint import load_weights
 from textsr.errors import InputError
 from textsr.graphs import Model
 from textsr.schedule import ResidualShiftSchedule
-from train.decoded import DecodedStage, part
-from train.diffusion import Corrupted
+from train.decoded import DecodedStage
+from train.diffusion import Corrupted, part
 from train.harness import TrainConfig, place
 
 

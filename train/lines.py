@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from textsr.alphabet import Alphabet
 from textsr.errors import InputError
-from textsr.reading import TextArrays, upright
+from textsr.reading import TextArrays, unseen
 from train.pool import PoolLine
 from train.readings import NoiseModel
 
@@ -72,7 +72,7 @@ def true_arrays(pool: WrittenLines, places: NDArray[np.int64], alphabet: Alphabe
         line = pool[int(i)]
         count = min(len(line.centres), tokens.shape[1])
         centres[row, :count], widths[row, :count] = line.centres[:count], line.widths[:count]
-    return TextArrays(tokens, np.ones(tokens.shape, np.float32), centres, widths, *upright(tokens.shape))
+    return TextArrays(tokens, np.ones(tokens.shape, np.float32), centres, widths, *unseen(tokens.shape))
 
 
 def line_batches(

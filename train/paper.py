@@ -28,7 +28,7 @@ from train.camera import camera
 from train.data import Dataset, open_data, sound
 from train.degrade import degrade, degrade_again
 from train.degrade_ops import Draws, Seeds, sample_seed
-from train.diffusion import enlarge, picture, psnr, text_tensors
+from train.diffusion import enlarge, painted_latent, picture, psnr, text_tensors
 from train.distributed import Group
 from train.harness import place
 from train.paper_config import PaperConfig
@@ -157,13 +157,15 @@ class PaperStage:
         read = text_arrays(self.recogniser.read(lq, batch.filled), self.alphabet, self._place(), self._max_chars)
         text, truth = self._text(read), self._text(batch.truth)
         shown, time = (read if self.cfg.text == "ocr" else batch.truth), self.times[t]
-        chosen = self._text(self.fitted(shown, lq, batch.filled.tolist()))
+        shown = self.fitted(shown, lq, batch.filled.tolist())
+        chosen = self._text(shown)
+        z_painted = painted_latent(self.full, lq, chosen, shown)
         source_tokens = truth[0] if self.cfg.text == "noised" else text[0]
         noised = self._noised_tokens(source_tokens, time, draws) if self._noises else text[0]
         tokens = noised if self.cfg.text == "noised" else chosen[0]
         condition = (tokens, text[1], *chosen[2:])
         filled = batch.filled.to(self.device)
-        return Noised(hr, lq, z_y, z_t, t, condition, batch.texts, filled, truth[0], noised, time)
+        return Noised(hr, lq, z_y, z_t, t, condition, batch.texts, filled, truth[0], noised, time, z_painted)
 
     @property
     def _noises(self) -> bool:

@@ -26,7 +26,8 @@ Text = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Noised:
-    """Samples on the device: hr (B,3,H,W) and lq (B,3,h,w) in [-1,1], latents z_y and z_t (B,C,h,w), t (B,) int64.
+    """Samples on the device: hr (B,3,H,W) and lq (B,3,h,w) in [-1,1], latents z_y, z_t and, where the
+    preset has it, z_painted (B,C,h,w), t (B,) int64.
 
     ``text`` is what conditions the UNet, ``texts`` what the lines say, ``filled`` (B,) the share of the width that
     shows the line. For the text diffusion's loss: ``noised`` (B,24), its tokens, ``truth`` (B,24), ``time`` (B,).
@@ -43,6 +44,7 @@ class Noised:
     truth: Tensor
     noised: Tensor
     time: Tensor
+    z_painted: Tensor | None = None
 
 
 class PaperLosses(nn.Module):
@@ -84,7 +86,7 @@ class PaperLosses(nn.Module):
         c_cond = full.mom.text_condition(tokens, weights) if full.preset.unet.context_dim is not None else None
         glyphs = full.glyph_canvas(tokens, weights, *places) if full.preset.glyph is not None else None
         scaled = now.z_t * self.scales[now.t][:, None, None, None]
-        z0_hat = full.unet(scaled, now.t.float(), now.lq, c_cond, glyphs, now.z_y).float()
+        z0_hat = full.unet(scaled, now.t.float(), now.lq, c_cond, glyphs, now.z_y, None, now.z_painted).float()
         estimates = self.estimates
         if not isinstance(estimates, Tensor):
             return z0_hat

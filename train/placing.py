@@ -9,12 +9,12 @@ from multiprocessing import get_context
 from torch import Tensor
 
 from textsr.config import Preset
-from textsr.glyph_places import fit_batch
+from textsr.painting import fit_batch
 from textsr.reading import TextArrays, stacked
 
 
 class Fitter:
-    """`textsr.glyph_places.fit_batch` for a preset; with ``workers`` each of so many processes fits a part.
+    """`textsr.painting.fit_batch` for a preset; with ``workers`` each of so many processes fits a part.
 
     A line takes 2 to 4 ms of a core. What comes out does not depend on the number of workers.
     """

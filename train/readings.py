@@ -23,7 +23,7 @@ from scipy.special import ndtr
 
 from textsr.alphabet import MAX_CHARS, Alphabet
 from textsr.errors import InputError
-from textsr.reading import NARROW_SHARE, NEIGHBOUR_SHARE, SMALLEST, WIDE_SHARE, TextArrays, is_wide, upright
+from textsr.reading import NARROW_SHARE, NEIGHBOUR_SHARE, SMALLEST, WIDE_SHARE, TextArrays, is_wide, unseen
 
 log = logging.getLogger(__name__)
 
@@ -234,7 +234,7 @@ class NoiseModel:
         nearest = np.minimum(np.hstack([edge, gaps]), np.hstack([gaps, edge]))
         widths = np.minimum(np.maximum(NEIGHBOUR_SHARE * nearest, SMALLEST / 512), self._caps[tokens])
         shares = [(array * kept).astype(np.float32) for array in (centres, widths)]
-        return TextArrays(tokens, weights.astype(np.float32), shares[0], shares[1], *upright(tokens.shape))
+        return TextArrays(tokens, weights.astype(np.float32), shares[0], shares[1], *unseen(tokens.shape))
 
 
 def _interleave(first: NDArray, second: NDArray) -> NDArray:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from runtime.bundle import SHIPPED
-from textsr.checkpoint import WITHOUT, load_weights, read_metadata, stated_ablations, stated_preset
+from textsr.checkpoint import WITHOUT, load_weights, read_metadata, shapes, stated_ablations, stated_preset
 from textsr.checkpoint.stated import SCHEDULE
 from textsr.config import ablated, preset
 from textsr.errors import InputError, TextSRError
@@ -48,13 +49,28 @@ def load_start(model: Model, path: Path, without: Sequence[str]) -> None:
     """Fills ``model`` from a checkpoint; one that was trained without other parts gives its autoencoder alone."""
     stated = stated_ablations(read_metadata(path))
     if set(stated) == set(without):
-        load_weights(model, path)
+        _load_whole(model, path)
         return
     log.warning(
         "%s was trained without %s, this run is without %s: its autoencoder is taken, the rest is new",
         path, ", ".join(stated) or "nothing", ", ".join(without) or "nothing",
     )  # fmt: skip
     load_weights(model.vqgan, path, prefix="vqgan.")
+
+
+def _load_whole(model: Model, path: Path) -> None:
+    """All weights; those of the painted line's inputs are zero where the checkpoint's network does not see it yet."""
+    preset = model.preset
+    narrow = Model(replace(preset, unet=replace(preset.unet, painted_channels=0)))
+    name, columns = "input_blocks.0.0.weight", preset.unet.painted_channels
+    if not columns or shapes(path).get(f"unet.{name}") != tuple(narrow.unet.get_parameter(name).shape):
+        load_weights(model, path)
+        return
+    log.warning("%s does not see the painted line yet: its inputs start with weights of zero", path)
+    load_weights(narrow, path)
+    kept = narrow.state_dict()
+    kept[f"unet.{name}"] = nn.functional.pad(kept[f"unet.{name}"], (0, 0, 0, 0, 0, columns))
+    model.load_state_dict(kept)
 
 
 def new_model(cfg: RunConfig, start: Path | None, metadata: Mapping[str, str]) -> Model:

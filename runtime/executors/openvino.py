@@ -23,8 +23,8 @@ from textsr.errors import DeviceError, EngineError, InputError
 logger = logging.getLogger(__name__)
 
 IN_BF16 = frozenset({"vqgan_encoder", "unet_step", "vqgan_decoder"})
-"""Graphs that bf16 is for: all but a thousandth of the work under fixed text. The others compute coordinates, times and
-the chances that text is drawn from: they stay in fp32."""
+"""Graphs that bf16 is for: nearly all of the work under fixed text. The others compute coordinates, as painted_encoder
+does too, times and the chances that text is drawn from: they stay in fp32."""
 _PRECISIONS = ("auto", "fp32", "bf16")
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 

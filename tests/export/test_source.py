@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,16 @@ from export.build import build_bundle
 from export.manifest import describe
 from export.parity import main, measure
 from export.source import open_source
+from export.trace import EXPORT_BATCH, trace
 from runtime.bundle import Bundle
 from runtime.restorer import Restorer
 from tests.export.helpers import traced_graphs
 from tests.runtime.helpers import draw_line
 from textsr.alphabet import Alphabet
 from textsr.checkpoint import load_model, save_model
-from textsr.config import PAPER, SCHEDULES, TINY, Preset
+from textsr.config import PAPER, PRESETS, SCHEDULES, TINY, GlyphConfig, Preset
 from textsr.errors import BundleError
-from textsr.graphs import Model, graphs
+from textsr.graphs import Model, example_inputs, graphs
 from textsr.recognition import TransOCRReader
 
 CJK = [chr(code) for code in range(0x4E00, 0x4E00 + 8000)]
@@ -107,8 +109,15 @@ def test_bundles_restore_with_the_alphabet_and_the_recogniser_that_were_stated(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(export.build, "measure", partial(measure, steps=1))
-    traced, line, symbols = traced_graphs(tiny_bundle), draw_line(), "".join(CJK[:95])
-    save = partial(save_model, load_model(None, TINY), tmp_path / "w.safetensors")
+    unfitted = replace(TINY, glyph=GlyphConfig(), unet=replace(TINY.unet, painted_channels=0))
+    monkeypatch.setitem(PRESETS, "tiny", unfitted)  # glyphs are fitted by the numbers of textsr's own alphabet
+    model, line, symbols = load_model(None, unfitted), draw_line(), "".join(CJK[:95])
+    assert isinstance(model, Model)
+    traced = traced_graphs(tiny_bundle)
+    del traced["painted_encoder"]
+    step = example_inputs(model, "unet_step", EXPORT_BATCH)
+    traced["unet_step"] = trace("unet_step", graphs(model)["unet_step"], step, model.state_dict())
+    save = partial(save_model, model, tmp_path / "w.safetensors")
     build = partial(build_bundle, preset="tiny", checkpoint=tmp_path / "w.safetensors", out=tmp_path / "bundle")
 
     save({"alphabet": OWN.to_json(), "recognizer_symbols": symbols, "transocr_preprocessing": "difftsr"})

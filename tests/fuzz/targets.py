@@ -23,7 +23,7 @@ from textsr.errors import BundleError, InputError
 from textsr.images import decode_image, image_size
 
 SYMBOLS = "abc 文字"
-KEPT = ("vqgan_encoder", "time_condition", "text_condition", "unet_step", "vqgan_decoder")
+KEPT = ("vqgan_encoder", "time_condition", "text_condition", "glyph_canvas", "unet_step", "vqgan_decoder")
 ODD: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2, 3, 1 << 16, 1 << 40, 10**4000, 0.5, -1e308, 1e-320, "", "x", "..", "../x",
     "/etc/passwd", "a\\b", "c:x", "\0", "\ud800", "x" * 5000, "bundle.json", ".", "weights.safetensors", "0" * 64,
@@ -44,6 +44,8 @@ class BundleTarget:
         self.folder = folder
         manifest = json.loads((whole / MANIFEST).read_text(encoding="utf-8"))
         manifest["preset"]["symbols"] = len(SYMBOLS) + 1
+        manifest["preset"]["unet"]["painted_channels"] = 0  # glyphs are fitted by the numbers of textsr's alphabet
+        manifest["preset"]["glyph"]["fitted"] = False
         manifest["alphabet"] = {"symbols": SYMBOLS, "folding": {"A": "a"}}
         manifest["parity"] = None
         manifest["graphs"] = {name: graph for name, graph in manifest["graphs"].items() if name in KEPT}

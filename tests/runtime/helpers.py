@@ -44,6 +44,9 @@ class StubExecutor:
         z_y = np.repeat(image[:, :1, ::4, ::4], noise.shape[1], axis=1)
         return {"z_y": z_y, "z_T": z_y + constants * noise}
 
+    def painted_encoder(self, image: Array, **_: Array) -> dict[str, Array]:
+        return {"z_painted": np.repeat(image[:, :1, ::4, ::4], TINY.unet.latent_channels, axis=1)}
+
     def time_condition(self, t: Array) -> dict[str, Array]:
         return {"modulations": np.repeat(t[:, None], 2, axis=1)}
 
@@ -58,6 +61,7 @@ class StubExecutor:
         z_t: Array,
         lq: Array,
         z_y: Array,
+        z_painted: Array,
         c_cond: Array,
         glyphs: Array,
         modulations: Array,

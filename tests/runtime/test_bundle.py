@@ -91,6 +91,8 @@ def of_another_alphabet(manifest: dict[str, Any]) -> None:
         (lambda manifest: manifest.update(files={}), "files"),
         (lambda manifest: manifest.update(graphs=[]), "graphs"),
         (lambda manifest: manifest["graphs"].pop("unet_step"), "unet_step"),
+        (lambda manifest: manifest["graphs"].pop("glyph_canvas"), "lacks the graphs glyph_canvas"),
+        (lambda manifest: manifest["graphs"].pop("painted_encoder"), "lacks the graphs painted_encoder"),
         (lambda manifest: manifest["graphs"]["unet_step"].pop("file"), "unet_step"),
         (lambda manifest: manifest["files"].update({"unet_step.onnx": "short"}), "64"),
         (lambda manifest: manifest["preset"].update(height="tall"), "preset"),

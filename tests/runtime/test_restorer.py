@@ -112,7 +112,12 @@ def test_what_the_graphs_are_told() -> None:
     assert inputs["tokens"][0, :2].tolist() == [alphabet.symbols.index("A"), alphabet.padding]
     assert inputs["weights"][0].tolist() == [0.5, 0.0, *[1.0] * 22]
     share = 80 * 32 / 24 / 128
-    assert np.allclose(inputs["centres"][0, :2], np.array([0.25, 0.75]) * share, atol=0.01)
+    assert np.allclose(inputs["centres"][0, :2], np.array([0.25, 0.75]) * share, atol=0.05)  # the first is fitted
+    assert np.isclose(inputs["centres"][0, 1], 0.75 * share, atol=0.01)
+    painted = next(inputs for graph, inputs in restorer.executor.runs if graph == "painted_encoder")
+    assert np.array_equal(painted["tokens"], inputs["tokens"])
+    assert np.array_equal(painted["centres"], inputs["centres"])
+    assert np.flatnonzero(painted["contrasts"][0].any(1)).tolist() == [0]
 
 
 def test_bad_texts_are_that_pictures_problem() -> None:

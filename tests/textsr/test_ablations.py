@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from textsr.checkpoint import WITHOUT, load_model, read_metadata, save_model, stated_ablations, stated_preset
-from textsr.config import ABLATIONS, COMPACT, PAPER, TINY, Preset, ablated
+from textsr.config import ABLATIONS, COMPACT, PAPER, TINY, GlyphConfig, Preset, ablated
 from textsr.errors import BundleError, InputError
 from textsr.graphs import Model, graphs
 from textsr.loop import LineBatch, LoopOutput, restore
 from textsr.program import TEXT_BRANCH
-from textsr.reading import upright, used_text
+from textsr.reading import TextArrays, unseen, used_text
 from textsr.torch_executor import TorchExecutor
 
 SMALL = replace(TINY, height=32, width=128, symbols=50, transocr=None)
@@ -60,8 +60,8 @@ def batch(weights: float = 0.3) -> LineBatch:
     shares = np.ones((1, 24), np.float32)
     shares[0, :5] = [weights, weights, 0, weights, weights]
     lq, image = (rng.uniform(-1, 1, (1, 3, h, w)).astype(np.float32) for h, w in ((8, 32), (32, 128)))
-    boxes = places[None], np.full((1, 24), 0.04, np.float32), *upright((1, 24))
-    return LineBatch(lq, image, tokens, shares, *boxes, [b"a"], [0])
+    seen = places[None], np.full((1, 24), 0.04, np.float32), *unseen((1, 24))
+    return LineBatch(lq, image, **vars(TextArrays(tokens, shares, *seen)), keys=[b"a"], windows=[0])
 
 
 def run(model: Model, lines: LineBatch, **options: Any) -> LoopOutput:
@@ -79,7 +79,10 @@ def latent(model: Model, lines: LineBatch) -> NDArray[np.float32]:
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_a_switch_changes_what_it_says_and_nothing_else(whole: Preset, name: str) -> None:
     before, after = flat(asdict(whole)), flat(asdict(ablated(whole, [name])))
-    assert {key for key in before if before[key] != after[key]} == CHANGED[name]
+    changed = CHANGED[name]
+    if whole.unet.painted_channels and "unet.glyph_channels" in changed:  # what is painted are the canvas's glyphs
+        changed = changed | {"unet.painted_channels"}
+    assert {key for key in before if before[key] != after[key]} == changed
     assert ablated(ablated(whole, [name]), []) == ablated(whole, [name])
 
 
@@ -96,6 +99,9 @@ def test_what_cannot_be_left_out_is_told() -> None:
         ablated(PAPER, ["glyph-canvas"])
     with pytest.raises(InputError, match="without text there is no cross-attention"):
         replace(TINY, text=False)
+    for part in ({"glyph": None}, {"glyph": GlyphConfig()}, {"unet": replace(TINY.unet, painted_channels=2)}):
+        with pytest.raises(InputError, match="painted_channels needs prior_channels equal to it"):
+            replace(TINY, **part)
 
 
 def test_networks_lack_what_was_left_out() -> None:
@@ -113,7 +119,8 @@ def test_networks_lack_what_was_left_out() -> None:
         shapes = {name: tuple(p.shape) for name, p in Model(ablated(SMALL, names)).named_parameters()}
         assert whole.keys() - shapes.keys() == gone, names
         assert {name for name in shapes if shapes[name] != whole[name]} == narrower, names
-    assert set(graphs(variant("text"))).isdisjoint({"glyph_canvas", *TEXT_BRANCH})
+    assert set(graphs(variant("text"))).isdisjoint({"glyph_canvas", "painted_encoder", *TEXT_BRANCH})
+    assert "painted_encoder" not in graphs(variant("glyph-canvas"))
 
 
 readings = st.lists(st.tuples(st.integers(0, SMALL.padding), st.floats(0, 1, width=32)), max_size=24)

@@ -18,7 +18,9 @@ from textsr.schedule import ResidualShiftSchedule
 STD = 0.45
 SCHEDULE = ResidualShiftSchedule.from_config(ScheduleConfig(residual_std=STD))
 PAPER_LIKE = replace(
-    TINY, unet=replace(TINY.unet, prior_channels=0), schedule=replace(TINY.schedule, residual_std=None)
+    TINY,
+    unet=replace(TINY.unet, prior_channels=0, painted_channels=0),
+    schedule=replace(TINY.schedule, residual_std=None),
 )  # ``paper`` itself is too large for a unit test
 
 
@@ -126,5 +128,5 @@ def test_a_preset_with_an_estimate_must_show_z_y(prior_channels: int) -> None:
 
 def test_the_presets_say_what_they_do() -> None:
     corrects = {name: preset.schedule.residual_std is not None for name, preset in PRESETS.items()}
-    assert corrects == {"paper": False, "compact": True, "tiny": True}
+    assert corrects == {"paper": False, "compact": True, "painted": True, "tiny": True}
     assert PAPER.unet.prior_channels == 0

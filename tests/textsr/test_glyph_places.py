@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,8 +17,9 @@ from textsr.alphabet import Alphabet
 from textsr.batch import line_batch
 from textsr.config import COMPACT, GlyphConfig
 from textsr.fit import Place, fit_line
-from textsr.glyph_places import fit_batch, fit_places
+from textsr.glyph_places import fit_places
 from textsr.networks.glyph_canvas import GlyphCanvas
+from textsr.painting import fit_batch
 from textsr.reading import PLACES, LineReading, TextArrays, conditions, spread, stacked
 
 ALPHABET = Alphabet.load()
@@ -46,7 +47,7 @@ def elsewhere(text: TextArrays, seed: int) -> TextArrays:
 
 def ink(text: TextArrays) -> NDArray[np.float32]:
     """(128, 512): the canvas of one line."""
-    tensors = [torch.from_numpy(getattr(text, field.name))[None] for field in fields(TextArrays)]
+    tensors = [torch.from_numpy(getattr(text, name))[None] for name in ("tokens", "weights", *PLACES)]
     return np.asarray(CANVAS(*tensors)[0, 0].numpy())
 
 

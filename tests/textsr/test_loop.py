@@ -24,9 +24,12 @@ from textsr.torch_executor import TorchExecutor
 
 SMALL = replace(TINY, height=16, width=32, symbols=50)
 DIRECT = replace(  # as ``paper``: the network gives z_0 itself and does not see z_y
-    SMALL, unet=replace(SMALL.unet, prior_channels=0), schedule=replace(SMALL.schedule, residual_std=None)
+    SMALL,
+    unet=replace(SMALL.unet, prior_channels=0, painted_channels=0),
+    schedule=replace(SMALL.schedule, residual_std=None),
 )
-PLAIN = replace(SMALL, glyph=None, unet=replace(SMALL.unet, context_dim=None))
+UNPAINTED = replace(SMALL, unet=replace(SMALL.unet, painted_channels=0))
+PLAIN = replace(UNPAINTED, glyph=None, unet=replace(UNPAINTED.unet, context_dim=None))
 SCHEDULE = ResidualShiftSchedule.from_config(SMALL.schedule)
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -67,6 +70,10 @@ class Recorder:
     def vqgan_encoder(self, image: NDArray[Any], noise: NDArray[Any], constants: NDArray[Any]) -> Arrays:
         z_y = np.broadcast_to(image[:, :1, ::4, ::4], noise.shape)
         return {"z_y": z_y, "z_T": z_y + constants * noise}
+
+    def painted_encoder(self, image: NDArray[Any], contrasts: NDArray[Any], **_: Any) -> Arrays:
+        shown = image[:, :1, ::4, ::4] + contrasts.mean()
+        return {"z_painted": np.repeat(shown, SMALL.unet.latent_channels, 1)}
 
     def time_condition(self, t: NDArray[Any]) -> Arrays:
         return {"modulations": np.stack([t, -t], axis=1)}
@@ -117,6 +124,8 @@ def lines(preset: Preset = SMALL, batch: int = 2, seed: int = 0) -> LineBatch:
         widths=np.full((batch, n), 0.03, np.float32),
         middles=np.full((batch, n), 0.5, np.float32),
         heights=np.full((batch, n), 0.86, np.float32),
+        contrasts=np.full((batch, n, 3), 0.5, np.float32),
+        softness=np.full((batch, 1), 10.0, np.float32),
         keys=[b"line %d" % place for place in range(batch)],
         windows=list(range(batch)),
     )
@@ -130,12 +139,16 @@ def take(batch: LineBatch, places: list[int]) -> LineBatch:
 
 
 counts = st.integers(1, 18)
-presets = st.sampled_from([SMALL, DIRECT, PLAIN, replace(SMALL, glyph=None)])
+presets = st.sampled_from([SMALL, UNPAINTED, DIRECT, PLAIN, replace(UNPAINTED, glyph=None)])
 
 
 def conditions(preset: Preset) -> list[str]:
     text = ["text_condition"] if preset.unet.context_dim is not None else []
     return text + (["glyph_canvas"] if preset.glyph is not None else [])
+
+
+def encoders(preset: Preset) -> list[str]:
+    return ["vqgan_encoder", *(["painted_encoder"] if preset.unet.painted_channels else [])]
 
 
 @settings(deadline=None)
@@ -144,7 +157,7 @@ def test_fixed_text_is_conditioned_once(steps: int, preset: Preset) -> None:
     executor = Recorder()
     restore(executor, preset, lines(), steps=steps)
     assert executor.order == [
-        "vqgan_encoder",
+        *encoders(preset),
         "time_condition",
         *conditions(preset),
         *["unet_step"] * steps,
@@ -158,7 +171,8 @@ def test_sampled_text_is_conditioned_at_each_step(steps: int, preset: Preset) ->
     executor = Recorder()
     output = restore(executor, preset, lines(), steps=steps, text_sampler="categorical")
     step = [*conditions(preset), "unet_step", "mom_image", "text_step"]
-    assert executor.order == ["vqgan_encoder", "time_condition", "text_time_condition", *step * steps, "vqgan_decoder"]
+    before = [*encoders(preset), "time_condition", "text_time_condition"]
+    assert executor.order == [*before, *step * steps, "vqgan_decoder"]
     for place, (text, unet, mom) in enumerate(
         zip(executor.of("text_step"), executor.of("unet_step"), executor.of("mom_image"), strict=True)
     ):
@@ -342,6 +356,7 @@ def test_one_step_decodes_the_prediction(executor: TorchExecutor) -> None:
 
 def test_without_any_weight_the_text_does_not_matter(executor: TorchExecutor) -> None:
     batch = replace(lines(TINY, 1), weights=np.zeros((1, TINY.max_chars), np.float32))
+    batch = replace(batch, contrasts=np.zeros_like(batch.contrasts))  # the weight is part of them
     other = replace(batch, tokens=(batch.tokens + 17) % TINY.symbols, centres=batch.centres[:, ::-1].copy())
     seen: list[NDArray[Any]] = []
 

@@ -22,7 +22,7 @@ SMALL = replace(
     TINY,
     name="small paper",
     glyph=None,
-    unet=replace(TINY.unet, glyph_channels=0, prior_channels=0),
+    unet=replace(TINY.unet, glyph_channels=0, prior_channels=0, painted_channels=0),
     schedule=ScheduleConfig(),
 )
 """What `paper` consists of, in the sizes of ``tiny``."""

@@ -35,6 +35,7 @@ def inputs(cfg: UNetConfig, batch: int = 2, height: int = 32, width: int = 128) 
         "c_cond": torch.randn(batch, 24, cfg.context_dim or 1),
         "glyphs": torch.rand(batch, 1, 4 * height, 4 * width),
         "z_y": torch.randn(batch, cfg.latent_channels, height, width),
+        "z_painted": torch.randn(batch, cfg.latent_channels, height, width),
     }
 
 
@@ -73,7 +74,7 @@ def test_new_text_blocks_change_nothing(cfg: UNetConfig) -> None:
 def test_only_what_it_is_told_changes_the_output() -> None:
     unet, given = filled(TINY.unet), inputs(TINY.unet, batch=1)
     expected = unet(**given)
-    for name in ("z_t", "t", "lq", "c_cond", "glyphs", "z_y"):
+    for name in ("z_t", "t", "lq", "c_cond", "glyphs", "z_y", "z_painted"):
         assert not torch.allclose(unet(**{**given, name: given[name] * 0.5}), expected, atol=1e-4), name
 
 
@@ -104,7 +105,7 @@ def test_steps_prepared_together_equal_steps_alone() -> None:
 @torch.no_grad()
 def test_a_new_network_that_corrects_an_estimate_corrects_nothing(cfg: UNetConfig) -> None:
     assert (UNet(cfg).eval()(**inputs(cfg)) == 0).all()
-    assert UNet(replace(cfg, prior_channels=0)).eval()(**inputs(cfg)).std() > 0.01
+    assert UNet(replace(cfg, prior_channels=0, painted_channels=0)).eval()(**inputs(cfg)).std() > 0.01
 
 
 def plain_attention(layer: WindowAttention, q: Tensor, places: list[tuple[int, int]], seen: Tensor) -> Tensor:

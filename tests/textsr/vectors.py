@@ -97,6 +97,7 @@ def inputs(graph: str, names: tuple[str, ...], sizes: dict[str, tuple[int, ...]]
         "widths": np.full((1, TINY.max_chars), 0.9 / TINY.max_chars, np.float32),
         "middles": generator("middles").uniform(0.4, 0.6, (1, TINY.max_chars)).astype(np.float32),
         "heights": generator("heights").uniform(0.6, 1.1, (1, TINY.max_chars)).astype(np.float32),
+        "softness": generator("softness").uniform(6, 28, (1, 1)).astype(np.float32),
         "t": np.array([7], np.float32),
         "time": np.arange(TINY.schedule.steps, dtype=np.float32) * 11,  # 77 at t
     }
@@ -113,7 +114,7 @@ def inputs(graph: str, names: tuple[str, ...], sizes: dict[str, tuple[int, ...]]
             drawn = generator(f"{graph}.{name}").standard_normal(
                 sizes.get(f"{graph}.{name}", sizes.get(name)), np.float32
             )
-            made[name] = np.tanh(drawn) if name in ("image", "lq") else drawn
+            made[name] = np.tanh(drawn) if name in ("image", "lq", "contrasts") else drawn
     return made
 
 
@@ -123,7 +124,8 @@ def sizes() -> dict[str, tuple[int, ...]]:
     n, latent = TINY.max_chars, (1, channels, h, w)
     return {
         "image": (1, 3, 4 * h, 4 * w), "recognizer_encoder.image": (1, 3, 32, 256), "lq": (1, 3, h, w),
-        "noise": latent, "z_t": latent, "z_y": latent, "z_0": latent, "glyphs": (1, 1, 4 * h, 4 * w),
+        "noise": latent, "z_t": latent, "z_y": latent, "z_painted": latent, "z_0": latent,
+        "glyphs": (1, 1, 4 * h, 4 * w), "contrasts": (1, n, 3),
         "tokens": (1, n), "weights": (1, n), "uniforms": (1, n), "prefix": (1, 5), "features": (1, 32, 16),
         "modulations": (1, 1), "mom_modulations": (1, 1), "tdm_modulations": (1, 1),
         "c_cond": (1, n, TINY.mom.context_dim), "i_cond": (1, 16, channels * h * w // 16),

@@ -50,7 +50,10 @@ def test_all_variants_have_one_start(plan: Plan) -> None:
         narrower = tensors.pop(first) if own.preset.glyph is None else None
         assert all(torch.equal(value, given[key]) for key, value in tensors.items()), name
         if narrower is not None:
-            seen = [*range(7), *range(23, 27)]  # z_t and lq, then z_y; the canvas between them is gone
+            seen = [
+                *range(7),
+                *range(23, 27),
+            ]  # z_t and lq, then z_y; the canvas between them and the painted line are gone
             assert torch.equal(narrower, given[first][:, seen])
 
 

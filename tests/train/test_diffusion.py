@@ -18,8 +18,10 @@ from tests.train.small import TEXTS, config, write_pool, write_pools
 from textsr.alphabet import Alphabet
 from textsr.config import TINY, GlyphConfig
 from textsr.errors import InputError
-from textsr.glyph_places import fit_batch
-from textsr.graphs import Model
+from textsr.graphs import Model, graphs
+from textsr.painting import fit_batch
+from textsr.resize import bicubic_x4
+from textsr.torch_executor import TorchExecutor
 from train.diffusion import DECODE_EVERY, Corrupted, DiffusionStage, LatentCache, text_tensors
 from train.lines import Prefetch, _tensors, drawn_batches, line_batches, true_arrays
 from train.pool import LinePool
@@ -98,7 +100,7 @@ def test_a_network_that_corrects_nothing_leaves_the_linear_estimate(
     shown: list[torch.Tensor] = []
 
     def nothing(*arrays: torch.Tensor) -> torch.Tensor:
-        shown.append(arrays[-1])
+        shown.extend((arrays[5], arrays[7]))
         return torch.zeros_like(batch.z_0)
 
     monkeypatch.setattr(stage.full.unet, "forward", nothing)
@@ -107,7 +109,9 @@ def test_a_network_that_corrects_nothing_leaves_the_linear_estimate(
     gain = torch.from_numpy(stage.schedule.estimates[batch.t][:, 0])[:, None, None, None]
     estimate = batch.z_y + gain * (batch.z_t - batch.z_y)
     assert figures["latent"] == pytest.approx((estimate - batch.z_0).abs().mean().item(), rel=1e-5)
+    assert batch.z_painted is not None
     assert torch.equal(shown[0], batch.z_y)
+    assert torch.equal(shown[1], batch.z_painted)
 
 
 def test_a_share_of_the_lines_starts_from_the_networks_own_estimate(
@@ -129,15 +133,28 @@ def test_a_share_of_the_lines_starts_from_the_networks_own_estimate(
 
 
 def test_the_canvas_is_fitted_to_the_degraded_line(stage: DiffusionStage, batch: Corrupted) -> None:
-    preset, read, cpu = replace(TINY, glyph=GlyphConfig(fitted=True)), batch.batch.reading, torch.device("cpu")
-    fitting = DiffusionStage(Model(preset), stage.cfg, cpu)
-    shown, canvas = fitting.told(batch).glyphs, stage.full.glyph_canvas
-    fitted = fit_batch(read, batch.lq.numpy(), batch.batch.filled, preset)
-    assert shown is not None
+    unet = replace(TINY.unet, painted_channels=0)
+    plain, read, cpu = replace(TINY, glyph=GlyphConfig(), unet=unet), batch.batch.reading, torch.device("cpu")
+    unfitted, canvas = DiffusionStage(Model(plain), stage.cfg, cpu).told(batch), stage.full.glyph_canvas
+    fitted = fit_batch(read, batch.lq.numpy(), batch.batch.filled, TINY)
+    assert unfitted.glyphs is not None
+    assert unfitted.z_painted is None
     assert batch.glyphs is not None
-    assert torch.equal(shown, canvas(*text_tensors(fitted, preset, cpu)))
-    assert torch.equal(batch.glyphs, canvas(*text_tensors(read, TINY, cpu)))
-    assert not torch.allclose(batch.glyphs, shown, atol=0.1)
+    assert torch.equal(batch.glyphs, canvas(*text_tensors(fitted, TINY, cpu)))
+    assert torch.equal(unfitted.glyphs, canvas(*text_tensors(read, plain, cpu)))
+    assert not torch.allclose(batch.glyphs, unfitted.glyphs, atol=0.1)
+
+
+def test_the_painted_line_is_the_runtimes(stage: DiffusionStage, batch: Corrupted) -> None:
+    fitted = fit_batch(batch.batch.reading, batch.lq.numpy(), batch.batch.filled, TINY)
+    image = np.stack([bicubic_x4(low.transpose(1, 2, 0)) for low in batch.lq.numpy()]).transpose(0, 3, 1, 2).clip(-1, 1)
+    executor = TorchExecutor(graphs(stage.full))
+    given = {name: executor.put(value) for name, value in {"image": image, **vars(fitted)}.items()}
+    expected, z_painted = executor.run("painted_encoder", given)["z_painted"], batch.z_painted
+    assert z_painted is not None
+    off = (z_painted - expected).abs().mean() / expected.std()
+    assert off < 0.02, "half precision of the encoder"
+    assert (z_painted - batch.z_y).abs().mean() > 5 * (z_painted - expected).abs().mean()
 
 
 def test_corruption_is_the_forward_process(stage: DiffusionStage, batch: Corrupted) -> None:

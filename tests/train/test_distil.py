@@ -22,8 +22,7 @@ from textsr.errors import InputError
 from textsr.graphs import Model
 from textsr.schedule import ResidualShiftSchedule
 from train import run
-from train.decoded import part
-from train.diffusion import Corrupted
+from train.diffusion import Corrupted, part
 from train.distil import DistilStage, deterministic, endpoints, starts, taught_steps
 from train.lines import line_batches
 

@@ -11,7 +11,7 @@ import torch
 from textsr.alphabet import Alphabet
 from textsr.config import COMPACT, PAPER, GlyphConfig
 from textsr.fit import Place
-from textsr.glyph_places import fit_batch
+from textsr.painting import fit_batch
 from textsr.reading import PLACES, LineReading, conditions, spread, stacked
 from train.placing import Fitter
 

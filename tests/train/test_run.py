@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ pytest.importorskip("rapidocr", reason="the recogniser's weights come with it")
 pytest.importorskip("stlpips_pytorch", reason="the weights of the perceptual loss come with it")
 
 from tests.train.small import write_pools
-from textsr.checkpoint import load_model, read_metadata
+from textsr.checkpoint import load_model, read_metadata, save_model
 from textsr.config import TINY
+from textsr.errors import BundleError
+from textsr.graphs import Model
 from train import fonts, run, shards
 from train.pool import PoolJob, write_pool
 
@@ -52,6 +55,31 @@ def test_both_stages_end_in_a_checkpoint(tmp_path: Path) -> None:
     rows = [json.loads(row) for row in (tmp_path / "diffusion" / "curves.jsonl").read_text("utf-8").splitlines()]
     assert rows[-1]["step"] == training["progress"]["step"]
     assert np.isfinite(rows[-1]["latent"])
+
+
+def test_weights_that_do_not_see_the_painted_line_are_a_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    narrow = replace(TINY, unet=replace(TINY.unet, painted_channels=0))
+    torch.manual_seed(1)
+    before, path = Model(narrow), tmp_path / "narrow.safetensors"
+    save_model(before, path)
+    model, first = Model(TINY), "unet.input_blocks.0.0.weight"
+    run.load_start(model, path, ())
+    assert "does not see the painted line yet" in caplog.text
+    given = before.state_dict()
+    for name, tensor in model.state_dict().items():
+        old = given[name]
+        if name == first:
+            assert tensor.shape[1] == old.shape[1] + TINY.unet.painted_channels
+            assert not tensor[:, old.shape[1] :].any()
+        assert torch.equal(tensor[:, : old.shape[1]] if name == first else tensor, old), name
+    caplog.clear()
+    save_model(model, path)
+    run.load_start(Model(TINY), path, ())
+    assert not caplog.text
+    other = replace(narrow, unet=replace(narrow.unet, glyph_channels=0), glyph=None)
+    save_model(Model(other), path)
+    with pytest.raises(BundleError, match="does not fit"):
+        run.load_start(model, path, ())
 
 
 def test_every_save_leaves_shards_that_join_to_the_weights(tmp_path: Path) -> None:

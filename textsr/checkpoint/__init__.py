@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from textsr.checkpoint.files import CONSTRUCTED, load_model, load_weights, read_metadata, save_model, state
+from textsr.checkpoint.files import CONSTRUCTED, load_model, load_weights, read_metadata, save_model, shapes, state
 from textsr.checkpoint.pickles import read_published
 from textsr.checkpoint.published import from_published
 from textsr.checkpoint.stated import WITHOUT, stated_ablations, stated_alphabet, stated_preset, stated_symbols
@@ -16,6 +16,7 @@ __all__ = [
     "read_metadata",
     "read_published",
     "save_model",
+    "shapes",
     "state",
     "stated_ablations",
     "stated_alphabet",

@@ -64,6 +64,16 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise BundleError(f"checkpoint {path} cannot be read: {error}") from error
 
 
+def shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors by name. Raises BundleError when the file cannot be read."""
+    try:
+        require_regular(path)
+        with safe_open(path, "pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise BundleError(f"checkpoint {path} cannot be read: {error}") from error
+
+
 def require_fit(
     model: nn.Module, shapes: Mapping[str, Sequence[int]], what: str, advice: str, *, optional: str | None = None
 ) -> None:

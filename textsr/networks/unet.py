@@ -83,7 +83,8 @@ class UNet(TimedUNet):
             nn.Linear(width, self.embed_dim), nn.SiLU(), nn.Linear(self.embed_dim, self.embed_dim)
         )
         self.text_blocks = nn.ModuleDict()
-        widths = self._build_down(cfg.latent_channels + cfg.lq_channels + cfg.glyph_channels + cfg.prior_channels)
+        seen = cfg.glyph_channels + cfg.prior_channels + cfg.painted_channels
+        widths = self._build_down(cfg.latent_channels + cfg.lq_channels + seen)
         channels, last = widths[-1], len(cfg.channel_mult) - 1
         self.middle_block = nn.ModuleList(
             [self._res(channels, channels), SwinLayer(channels, 2**last, cfg), self._res(channels, channels)]
@@ -157,10 +158,12 @@ class UNet(TimedUNet):
         glyphs: Tensor | None = None,
         z_y: Tensor | None = None,
         modulations: Tensor | None = None,
+        z_painted: Tensor | None = None,
     ) -> Tensor:
         """The output (B,C,h,w): z_0, or F of the estimate's correction where the preset has one.
 
-        z_t (B,C,h,w) already scaled, t (B,) or (1,), lq (B,3,h,w), c_cond (B,24,D), glyphs (B,1,4h,4w), z_y (B,C,h,w).
+        z_t (B,C,h,w) already scaled, t (B,) or (1,), lq (B,3,h,w), c_cond (B,24,D), glyphs (B,1,4h,4w), z_y and
+        z_painted (B,C,h,w), the latents of the degraded line and of the same with what was read painted onto it.
         ``modulations`` (T,S) of steps 0..T-1, where they were made before: t is then a row of them.
         """
         inputs = [z_t, lq]
@@ -170,6 +173,10 @@ class UNet(TimedUNet):
         if self.cfg.prior_channels:
             assert z_y is not None, "this preset's UNet reads z_y"
             inputs.append(z_y)
+        if self.cfg.painted_channels:
+            assert z_y is not None, "this preset's UNet reads the painted line"
+            assert z_painted is not None, "this preset's UNet reads the painted line"
+            inputs.append(z_painted - z_y)
         each = self._rows(t, modulations, z_t.dtype)
         h, skips = torch.cat(inputs, dim=1), []
         for index, block in enumerate(self.input_blocks):

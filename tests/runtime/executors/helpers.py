@@ -78,6 +78,8 @@ def lines(preset: Preset, batch: int = 2, seed: int = 0) -> LineBatch:
         widths=np.full((batch, n), 0.03, np.float32),
         middles=np.full((batch, n), 0.5, np.float32),
         heights=np.full((batch, n), 0.86, np.float32),
+        contrasts=np.full((batch, n, 3), 0.5, np.float32),
+        softness=np.full((batch, 1), 10.0, np.float32),
         keys=[b"line %d" % place for place in range(batch)],
         windows=[0] * batch,
     )

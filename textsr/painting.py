@@ -1,0 +1,105 @@
+"""What was read on a line, painted onto it: how strongly each glyph must be added for the line to say it.
+
+A reference glyph that lies where the character is (`textsr.glyph_places`) explains a part of the degraded line, in some
+contrast: that of the character's ink to what is around it. So each glyph's contrast is that which fits its surroundings
+best, in closed form, given how blurred the line is; and the blur is the one of `SOFTNESS` that lets the glyphs explain
+most of the line. Painted are the sharp glyphs less the blurred ones (`GlyphCanvas.painted`): where the text is right,
+that sharpens the strokes. Where it is wrong, it draws wrong ones, little fainter: blurred, one character is a spot like
+another. Nothing is learnt here. What the picture is worth is for the network to judge, which is shown its latent beside
+the line's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textsr.atlas import SIZE, load_packed, unpack
+from textsr.config import SCALE, Preset
+from textsr.glyph_places import fit_places, taking
+from textsr.reading import TextArrays, stacked, used_text
+
+Array = NDArray[np.float32]
+
+SOFTNESS = (6.0, 10.0, 14.0, 20.0, 28.0)
+"""Widths in pixels of the restored line that its edges may be blurred over."""
+RIDGE = 1e-3
+"""Variance added to a glyph's, so that one which the blur has all but wiped out is not painted strongly."""
+
+
+def fit_batch(text: TextArrays, lq: Array, shares: Iterable[float], preset: Preset) -> TextArrays:
+    """``text`` of B lines as a model of ``preset`` is given it, after a look at the pictures lq (B,3,h,w).
+
+    Places are fitted and glyphs painted where the preset wants so. Each line's result depends on it alone.
+    """
+    if preset.glyph is None or not preset.glyph.fitted:
+        return text
+    tokens, weights = used_text(text.tokens, text.weights, preset)
+    text, pictures = replace(text, tokens=tokens, weights=weights), zip(lq.transpose(0, 2, 3, 1), shares, strict=True)
+    lines = [fit_places(text.take(place), *picture) for place, picture in enumerate(pictures)]
+    if preset.unet.painted_channels:
+        lines = [fit_paint(line, picture) for line, picture in zip(lines, lq, strict=True)]
+    return stacked(lines)
+
+
+def fit_paint(text: TextArrays, picture: Array) -> TextArrays:
+    """``text`` of one line with contrasts and softness fitted to ``picture`` (3,h,w); nothing is painted where nothing
+    was read."""
+    drawn = np.flatnonzero((text.weights > 0) & (text.tokens < len(load_packed()) - 1) & (text.widths > 0))
+    contrasts, softness = np.zeros_like(text.contrasts), np.zeros_like(text.softness)
+    if len(drawn):
+        glyphs: Array = np.divide(unpack(load_packed()[text.tokens[drawn]]), 15, dtype=np.float32)
+        found, softness[:] = _fit(glyphs, _Windows(text, drawn, picture))
+        contrasts[drawn] = found * text.weights[drawn, None]
+    return replace(text, contrasts=contrasts, softness=softness)
+
+
+class _Windows:
+    """A picture (3,h,w) as n characters see it, each in Gaussian windows (n,h) and (n,w) about its box."""
+
+    def __init__(self, text: TextArrays, drawn: NDArray[np.intp], picture: Array) -> None:
+        places = (text.middles, text.heights, text.centres, text.widths)
+        self.middles, self.heights, self.centres, self.widths = (value[drawn].astype(np.float64) for value in places)
+        self.widths = np.maximum(self.widths, 1 / picture.shape[2])
+        self.down = _window(self.middles, self.heights, picture.shape[1])
+        self.right = _window(self.centres, self.widths, picture.shape[2])
+        self.picture = picture.astype(np.float32)
+        self.mean = self._means(self.picture)
+        self.variance = self._means(self.picture**2) - self.mean**2
+
+    def _means(self, planes: Array) -> Array:
+        """(n,3)."""
+        return np.asarray(np.einsum("nh,chw,nw->nc", self.down, planes, self.right, optimize=True))
+
+    def taking(self, softness: float) -> tuple[Array, Array]:
+        """(n,h,SIZE) and (n,w,SIZE): what rows and columns take of a glyph on a line that is so soft."""
+        blur, (_, rows, columns) = max(1.0, softness / SCALE), self.picture.shape
+        sides = ((self.middles, self.heights, rows), (self.centres, self.widths, columns))
+        down, right = (taking(0.5 - at / size, 1 / count / size, count, SIZE, blur) for at, size, count in sides)
+        return down, right
+
+
+def _window(middles: NDArray[np.float64], sizes: NDArray[np.float64], count: int) -> Array:
+    """(n,count), each row adding up to 1."""
+    seen = (np.arange(count) + 0.5) / count - middles[:, None]
+    found = np.exp(-0.5 * np.square(seen / (0.5 * sizes[:, None]))).astype(np.float32)
+    return np.asarray(found / (found.sum(1, keepdims=True) + 1e-9))
+
+
+def _fit(glyphs: Array, seen: _Windows) -> tuple[Array, float]:
+    """Contrasts (n,3) of glyphs (n,SIZE,SIZE), and the softness with which they explain most of the picture."""
+    best, contrasts, found = -1.0, np.zeros_like(seen.mean), 0.0
+    for softness in SOFTNESS:
+        down, right = seen.taking(softness)
+        drawn = down @ glyphs @ right.transpose(0, 2, 1)  # (n,h,w)
+        weighted = drawn * seen.down[:, :, None] * seen.right[:, None]
+        mean = weighted.sum((1, 2))
+        variance = ((weighted * drawn).sum((1, 2)) - mean**2).clip(0)[:, None] + RIDGE
+        covariance = np.einsum("nhw,chw->nc", weighted, seen.picture, optimize=True) - seen.mean * mean[:, None]
+        explained = float((covariance**2 / variance).sum() / (seen.variance.sum() + 1e-6))
+        if explained > best:
+            best, contrasts, found = explained, covariance / variance, softness
+    return contrasts, found
