@@ -67,12 +67,7 @@ class _Windows:
         self.down = _window(self.middles, self.heights, picture.shape[1])
         self.right = _window(self.centres, self.widths, picture.shape[2])
         self.picture = picture.astype(np.float32)
-        self.mean = self._means(self.picture)
-        self.variance = self._means(self.picture**2) - self.mean**2
-
-    def _means(self, planes: Array) -> Array:
-        """(n,3)."""
-        return np.asarray(np.einsum("nh,chw,nw->nc", self.down, planes, self.right, optimize=True))
+        self.mean = np.asarray(np.einsum("nh,chw,nw->nc", self.down, self.picture, self.right, optimize=True))
 
     def taking(self, softness: float) -> tuple[Array, Array]:
         """(n,h,SIZE) and (n,w,SIZE): what rows and columns take of a glyph on a line that is so soft."""
@@ -99,7 +94,7 @@ def _fit(glyphs: Array, seen: _Windows) -> tuple[Array, float]:
         mean = weighted.sum((1, 2))
         variance = ((weighted * drawn).sum((1, 2)) - mean**2).clip(0)[:, None] + RIDGE
         covariance = np.einsum("nhw,chw->nc", weighted, seen.picture, optimize=True) - seen.mean * mean[:, None]
-        explained = float((covariance**2 / variance).sum() / (seen.variance.sum() + 1e-6))
+        explained = float((covariance**2 / variance).sum())
         if explained > best:
             best, contrasts, found = explained, covariance / variance, softness
     return contrasts, found
