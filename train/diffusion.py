@@ -164,7 +164,9 @@ class DiffusionStage:
         shown = self.fitted(now.batch.reading, now.lq, now.batch.filled.tolist())
         text = self._text(shown)
         glyphs = None if self.full.preset.glyph is None else self.full.glyph_canvas(*text)
-        return replace(now, text=text, glyphs=glyphs, z_painted=painted_latent(self.full, now.lq, text, shown))
+        with torch.autocast(self.device.type, torch.bfloat16):
+            z_painted = painted_latent(self.full, now.lq, text, shown)
+        return replace(now, text=text, glyphs=glyphs, z_painted=z_painted)
 
     def _text(self, arrays: TextArrays) -> tuple[Tensor, ...]:
         return text_tensors(arrays, self.full.preset, self.device)
@@ -276,15 +278,14 @@ def text_tensors(arrays: TextArrays, preset: Preset, device: torch.device) -> tu
 @torch.no_grad()
 def painted_latent(full: Model, lq: Tensor, text: tuple[Tensor, ...], shown: TextArrays) -> Tensor | None:
     """z_painted (B,C,h,w) float32 of lq (B,3,h,w) with ``shown`` painted on it, of which ``text`` are the tensors
-    (`text_tensors`); None where the preset has none."""
+    (`text_tensors`); None where the preset has none. Only the encoder follows the caller's autocast."""
     if not full.preset.unet.painted_channels:
         return None
     tokens, _, *places = text
     paint = [torch.from_numpy(getattr(shown, name)).to(lq.device) for name in PAINT]
     with torch.autocast(lq.device.type, enabled=False):
         image = full.glyph_canvas.painted(enlarge(lq.float(), full.preset), tokens, *places, *paint)
-    with torch.autocast(lq.device.type, torch.bfloat16):
-        return full.vqgan.encode(image.contiguous(memory_format=torch.channels_last)).float()
+    return full.vqgan.encode(image.contiguous(memory_format=torch.channels_last)).float()
 
 
 def psnr(a: Tensor, b: Tensor) -> float:

@@ -25,6 +25,10 @@ from train.distributed import RANK_SEEDS, Group, open_group
 ROOT = Path(__file__).resolve().parents[2]
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 RATE, MOVED = 1e-5, 1 - 0.9
+ROUNDING = 2e-3
+"""Share of a tensor's largest gradient that the order of sums may change. An L1 loss makes it coarse: a pixel that
+comes to lie on the other side of the truth turns its gradient round. Three variants of ``tiny`` measured 5e-5, 3e-4 and
+9e-4; gradients of other samples differ by a third and more."""
 """Learning rate of the paper; what Adam's first moment takes of a first gradient."""
 
 
@@ -52,9 +56,9 @@ def moments(folder: Path) -> dict[int, torch.Tensor]:
     ids=["plain", "accumulated, all parts"],
 )
 def test_two_processes_train_as_one_does(tmp_path: Path, options: list[str]) -> None:
-    """In fp32 sums are taken in another order: gradients agree to 1e-3 of each value or 1e-4 of the largest of their
-    tensor, losses to 1e-4; weights move by the learning rate in the same direction wherever the gradient is no rounding
-    error."""
+    """In fp32 sums are taken in another order: gradients agree to 1e-3 of each value or `ROUNDING` of the largest of
+    their tensor, losses to 1e-4; weights move by the learning rate in the same direction wherever the gradient is no
+    rounding error."""
     write_data(tmp_path)
     save_model(tiny_model(), tmp_path / "start.safetensors", METADATA)
     one, two = run(tmp_path, "one", options), run(tmp_path, "two", options, TORCHRUN)
@@ -64,7 +68,7 @@ def test_two_processes_train_as_one_does(tmp_path: Path, options: list[str]) -> 
     for number, gradient in first.items():
         most = float(gradient.abs().max())
         assert most > 0
-        torch.testing.assert_close(second[number], gradient, rtol=1e-3, atol=1e-4 * most)
+        torch.testing.assert_close(second[number], gradient, rtol=1e-3, atol=ROUNDING * most)
     rows = [json.loads((out / "curves.jsonl").read_text(encoding="utf-8").splitlines()[-1]) for out in (one, two)]
     figures = rows[0].keys() - {"seconds", "samples_per_second", "data_wait_share"}
     assert {"loss", "l1", "perceptual", "recognizer", "grad_norm", "lr", "step"} <= figures
