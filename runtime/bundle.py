@@ -26,7 +26,7 @@ from textsr.alphabet import Alphabet
 from textsr.config import Preset
 from textsr.errors import BundleError
 from textsr.files import open_regular
-from textsr.program import TEXT_BRANCH
+from textsr.program import TEXT_BRANCH, drawing
 
 SHIPPED = Path(__file__).resolve().parent / "bundles"
 _NEEDED_GRAPHS = ("vqgan_encoder", "time_condition", "text_condition", "unet_step", "vqgan_decoder")
@@ -223,9 +223,7 @@ def _graphs(folder: Path, graphs: Any, files: Mapping[str, str], preset: Preset)
     where = folder / MANIFEST
     if not isinstance(graphs, dict):
         raise BundleError(f"{where}: graphs must be an object")
-    canvas = ("glyph_canvas",) if preset.glyph is not None else ()
-    painted = ("painted_encoder",) if preset.unet.painted_channels else ()
-    missing = [name for name in (*_NEEDED_GRAPHS, *canvas, *painted) if name not in graphs]
+    missing = [name for name in (*_NEEDED_GRAPHS, *sorted(drawing(preset))) if name not in graphs]
     if missing:
         raise BundleError(f"{where}: lacks the graphs {', '.join(missing)}")
     found = {}

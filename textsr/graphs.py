@@ -20,7 +20,7 @@ from textsr.networks.tdm import TDM
 from textsr.networks.transocr import TransOCR
 from textsr.networks.unet import UNet
 from textsr.networks.vqgan import VQGAN
-from textsr.program import TEXT_BRANCH
+from textsr.program import DRAWING, TEXT_BRANCH, drawing
 from textsr.reading import PAINT, PLACES
 from textsr.schedule import all_text_times
 
@@ -125,7 +125,7 @@ class GlyphCanvasGraph(Graph):
 
 class PaintedEncoder(Graph):
     """image (B,3,H,W), tokens and places (B,N), contrasts (B,N,3), softness (B,1) -> z_painted (B,C,h,w): the latent of
-    the enlarged line with what was read painted onto it."""
+    the enlarged line with what was read painted onto it (`GlyphCanvas.painted`)."""
 
     inputs = ("image", "tokens", *PLACES, *PAINT)
     outputs = ("z_painted",)
@@ -134,20 +134,9 @@ class PaintedEncoder(Graph):
         super().__init__()
         self.glyph_canvas, self.vqgan = model.glyph_canvas, model.vqgan
 
-    def forward(
-        self,
-        image: Tensor,
-        tokens: Tensor,
-        centres: Tensor,
-        widths: Tensor,
-        middles: Tensor,
-        heights: Tensor,
-        contrasts: Tensor,
-        softness: Tensor,
-    ) -> tuple[Tensor]:
-        """See the class."""
-        painted = self.glyph_canvas.painted(image, tokens, centres, widths, middles, heights, contrasts, softness)
-        return (self.vqgan.encode(painted),)
+    def forward(self, *arrays: Tensor) -> tuple[Tensor]:
+        """See the class; ``arrays`` in the order of ``inputs``."""
+        return (self.vqgan.encode(self.glyph_canvas.painted(*arrays)),)
 
 
 def corrected(z_t: Tensor, z_y: Tensor, gain: Tensor, deviation: Tensor, output: Tensor) -> Tensor:
@@ -299,9 +288,7 @@ GRAPHS: dict[str, type[Graph]] = {
 
 def graphs(model: Model) -> dict[str, Graph]:
     """The graphs that the model's preset has, in the order of the loop."""
-    absent = {"glyph_canvas"} if model.preset.glyph is None else set()
-    if not model.preset.unet.painted_channels:
-        absent |= {"painted_encoder"}
+    absent = DRAWING - drawing(model.preset)
     if model.preset.transocr is None:
         absent |= {"recognizer_encoder", "recognizer_step"}
     if not model.preset.text:

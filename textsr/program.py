@@ -9,8 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from textsr.config import Preset
+
 TEXT_BRANCH = frozenset({"text_time_condition", "mom_image", "text_step"})
 """Graphs that sampled text needs besides: nothing of the same step's image branch waits for them."""
+
+DRAWING = frozenset({"painted_encoder", "glyph_canvas"})
+"""Graphs that draw what was read: not every preset has them."""
+
+
+def drawing(preset: Preset) -> frozenset[str]:
+    """Those of `DRAWING` that a preset has."""
+    has = {"painted_encoder": preset.unet.painted_channels > 0, "glyph_canvas": preset.glyph is not None}
+    return frozenset(name for name in DRAWING if has[name])
 
 
 @dataclass(frozen=True)

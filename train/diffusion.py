@@ -60,7 +60,8 @@ def enlarge(lq: Tensor, preset: Preset) -> Tensor:
 @dataclass(frozen=True)
 class Corrupted:
     """A batch on the device: hr (B,3,H,W), lq (B,3,h,w), latents z_0, z_y, z_t (B,C,h,w), t (B,); the reading
-    (`text_tensors`), the canvas drawn from it, and the latent of the line with it painted on, where there are such."""
+    (`text_tensors`), the canvas drawn from it, and the latent of the line with it painted on, where there are such, are
+    what `DiffusionStage.told` adds."""
 
     batch: LinesOfText
     hr: Tensor
@@ -69,7 +70,7 @@ class Corrupted:
     z_y: Tensor
     z_t: Tensor
     t: Tensor
-    text: tuple[Tensor, ...]
+    text: tuple[Tensor, ...] = ()
     glyphs: Tensor | None = None
     z_painted: Tensor | None = None
 
@@ -156,7 +157,7 @@ class DiffusionStage:
             z_y = self.full.vqgan.encode(enlarged).float()
         eta = self.etas[t][:, None, None, None]
         z_t = z_0 + eta * (z_y - z_0) + self.schedule.kappa * eta.sqrt() * noise
-        return self.told(Corrupted(batch, hr, lq, z_0, z_y, z_t, t, self._text(batch.reading)))
+        return self.told(Corrupted(batch, hr, lq, z_0, z_y, z_t, t))
 
     @torch.no_grad()
     def told(self, now: Corrupted) -> Corrupted:

@@ -16,7 +16,8 @@ from textsr.reading import TextArrays, stacked
 class Fitter:
     """`textsr.painting.fit_batch` for a preset; with ``workers`` each of so many processes fits a part.
 
-    A line takes 2 to 4 ms of a core. What comes out does not depend on the number of workers.
+    A line takes 2 to 4 ms of a core, and as much again where it is painted. What comes out does not depend on the
+    number of workers.
     """
 
     def __init__(self, preset: Preset, workers: int = 0) -> None:

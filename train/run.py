@@ -60,16 +60,16 @@ def load_start(model: Model, path: Path, without: Sequence[str]) -> None:
 
 def _load_whole(model: Model, path: Path) -> None:
     """All weights; those of the painted line's inputs are zero where the checkpoint's network does not see it yet."""
-    preset = model.preset
-    narrow = Model(replace(preset, unet=replace(preset.unet, painted_channels=0)))
-    name, columns = "input_blocks.0.0.weight", preset.unet.painted_channels
-    if not columns or shapes(path).get(f"unet.{name}") != tuple(narrow.unet.get_parameter(name).shape):
+    unet, first = model.preset.unet, "unet.input_blocks.0.0.weight"
+    width = model.get_parameter(first).shape[1] - unet.painted_channels
+    if not unet.painted_channels or shapes(path).get(first, ())[1:2] != (width,):
         load_weights(model, path)
         return
     log.warning("%s does not see the painted line yet: its inputs start with weights of zero", path)
+    narrow = Model(replace(model.preset, unet=replace(unet, painted_channels=0)))
     load_weights(narrow, path)
     kept = narrow.state_dict()
-    kept[f"unet.{name}"] = nn.functional.pad(kept[f"unet.{name}"], (0, 0, 0, 0, 0, columns))
+    kept[first] = nn.functional.pad(kept[first], (0, 0, 0, 0, 0, unet.painted_channels))
     model.load_state_dict(kept)
 
 

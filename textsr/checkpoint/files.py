@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -54,24 +56,31 @@ def save_model(
     unfinished.replace(path)
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """The strings stored beside the tensors of a checkpoint. Raises BundleError where the file cannot be read."""
+@contextmanager
+def _opened(path: Path, advice: str = "") -> Iterator[Any]:
+    """The safetensors file. Raises BundleError when it cannot be read, ``advice`` at its end."""
     try:
         require_regular(path)
         with safe_open(path, "pt") as file:
-            return dict(file.metadata() or {})
+            yield file
     except (OSError, SafetensorError) as error:
-        raise BundleError(f"checkpoint {path} cannot be read: {error}") from error
+        raise BundleError(f"checkpoint {path} cannot be read: {error}{advice}") from error
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The strings stored beside the tensors of a checkpoint. Raises BundleError where the file cannot be read."""
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
 
 
 def shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Shapes of the tensors by name. Raises BundleError when the file cannot be read."""
-    try:
-        require_regular(path)
-        with safe_open(path, "pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise BundleError(f"checkpoint {path} cannot be read: {error}") from error
+    with _opened(path) as file:
+        return _shapes(file)
+
+
+def _shapes(file: Any) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
 def require_fit(
@@ -109,20 +118,13 @@ def load_weights(model: nn.Module, path: Path, *, prefix: str = "") -> None:
     :raises BundleError: the file cannot be read, or does not fit; then it names what is missing, unexpected or
         misshapen, and nothing is loaded.
     """
-    try:
-        require_regular(path)
-        with safe_open(path, "pt") as file:
-            names = {k.removeprefix(prefix): k for k in file.keys() if k.startswith(prefix)}  # noqa: SIM118
-            shapes = {name: file.get_slice(full).get_shape() for name, full in names.items()}
-            require_fit(model, shapes, f"checkpoint {path}", "check --preset")
-            with torch.no_grad():
-                for name, tensor in held(model).items():
-                    tensor.copy_(file.get_tensor(names[name]))
-    except (OSError, SafetensorError) as error:
-        raise BundleError(
-            f"checkpoint {path} cannot be read: {error}; give a safetensors file written by train.run or "
-            "textsr.checkpoint import"
-        ) from error
+    advice = "; give a safetensors file written by train.run or textsr.checkpoint import"
+    with _opened(path, advice) as file:
+        found = {name.removeprefix(prefix): shape for name, shape in _shapes(file).items() if name.startswith(prefix)}
+        require_fit(model, found, f"checkpoint {path}", "check --preset")
+        with torch.no_grad():
+            for name, tensor in held(model).items():
+                tensor.copy_(file.get_tensor(prefix + name))
 
 
 def load_model(path: Path | None, preset: Preset, seed: int = 0) -> nn.Module:
