@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from scipy.stats import binomtest
@@ -16,6 +16,8 @@ CONFIDENT = 0.8
 """Mean confidence of the judge from which on a wrong reading counts as confidently wrong."""
 MOST_BROKEN, MOST_PAINTED = 0.01, 1 / 3
 """The bars: of lines read right before; and against the same without the guard."""
+FOLDS = 5
+"""Parts of the lines that `held_out` leaves out in turn."""
 SURE = 0.95
 """How sure `choose` is that other lines of the kind keep the first bar, and the level of intervals in reports."""
 Threshold = Literal["min_confidence", "min_likeness"]
@@ -114,6 +116,15 @@ def choose(rows: Sequence[Row], options: GuardOptions) -> GuardOptions:
             worth = under.passed if keeps else -(under.broken + under.painted)
             tried.append(((keeps, worth, -likeness - confidence), replace(part, min_confidence=confidence)))
     return max(tried, key=lambda pair: pair[0])[1]
+
+
+def held_out(rows: Sequence[Row], options: GuardOptions) -> Rates:
+    """What thresholds do to lines that did not choose them: each `FOLDS`-th part of the rows under those that the other
+    parts choose, added up. Thresholds look better than they are on the lines that they were chosen on."""
+    parts = [rows[fold::FOLDS] for fold in range(FOLDS)]
+    others = [[row for place, row in enumerate(rows) if place % FOLDS != fold] for fold in range(FOLDS)]
+    found = [asdict(rates(part, choose(rest, options))) for part, rest in zip(parts, others, strict=True)]
+    return Rates(**{name: sum(one[name] for one in found) for name in found[0]})
 
 
 def objections(rows: Sequence[Row], options: GuardOptions) -> dict[str, int]:

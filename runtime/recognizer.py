@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -57,16 +58,24 @@ class PPOCRReader:
     widest = WIDEST / HEIGHT
 
     def __init__(
-        self, model: Path | None = None, *, device: str = "cpu", threads: int | None = None, batch_size: int = 8
+        self,
+        model: Path | None = None,
+        *,
+        weights: Path | None = None,
+        device: str = "cpu",
+        threads: int | None = None,
+        batch_size: int = 8,
     ) -> None:
         """Opens the model.
 
         :param model: its ONNX file; None finds it in the installed rapidocr.
+        :param weights: safetensors file with weights to take instead of the model's own, as ``python -m train.run
+            --stage reader`` leaves them; its name is then part of ``name``.
         :param device: auto, cpu, cuda or cuda:N.
         :param threads: CPU threads; None leaves it to ONNX Runtime.
         :param batch_size: crops of like width that are read in one run.
         :raises InputError: rapidocr is not installed.
-        :raises BundleError: the model has no list of characters.
+        :raises BundleError: the model has no list of characters, or ``weights`` do not belong to it.
         :raises DeviceError: the device is not there.
         :raises EngineError: the model cannot be loaded.
         """
@@ -75,7 +84,10 @@ class PPOCRReader:
         path = model or find_model()
         if path is None:
             raise InputError(f"{MODEL} was not found: install the recogniser with the extra [ocr] (rapidocr 3.10)")
-        self._session = open_session(path, choose_device(device), threads)
+        content = None
+        if weights is not None:
+            self.name, content = f"{self.name}+{weights.stem}", reweighted(path, weights)
+        self._session = open_session(path, choose_device(device), threads, content=content)
         self._batch_size = batch_size
         self._input = self._session.get_inputs()[0].name
         listed = self._session.get_modelmeta().custom_metadata_map.get("character", "")
@@ -124,6 +136,28 @@ class PPOCRReader:
             confidences.append(float(np.clip(probabilities[start:end, best[start]].max(), 0, 1)))
             centres.append(min(1.0, float((start + end) / 2 / len(best) / share)))
         return LineReading("".join(text), tuple(confidences), tuple(centres))
+
+
+def reweighted(model: Path, weights: Path) -> bytes:
+    """The ONNX file ``model`` with the tensors of a safetensors file in place of its own of the same names.
+
+    :raises InputError: onnx or safetensors is not installed.
+    :raises BundleError: a file cannot be read, or holds a tensor that the model lacks or has in another shape.
+    """
+    try:
+        onnx, safetensors = import_module("onnx"), import_module("safetensors.numpy")
+    except ImportError as error:
+        raise InputError(f"other weights for the recogniser need {error.name}: install the extra [ocr]") from error
+    try:
+        values, loaded = safetensors.load(weights.read_bytes()), onnx.load(str(model))
+    except Exception as error:  # theirs share no base class
+        raise BundleError(f"{weights}: cannot be read as weights for {model.name} ({error})") from error
+    own = {tensor.name: tensor for tensor in loaded.graph.initializer}
+    for name, value in values.items():
+        if name not in own or tuple(own[name].dims) != value.shape:
+            raise BundleError(f"{weights}: {name} {value.shape} is no weight of {model}: they belong to another model")
+        own[name].CopyFrom(onnx.numpy_helper.from_array(value.astype(np.float32), name))
+    return bytes(loaded.SerializeToString())
 
 
 def padded_width(height: int, width: int) -> int:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from runtime.recognizer import MODEL
 from textsr.errors import InputError
 from train.onnx_torch import load
 
@@ -151,10 +152,10 @@ class RecognizerLoss(nn.Module):
 
     def __init__(self, width: int = RECOGNIZER_WIDTH) -> None:
         super().__init__()
-        path = package_file("rapidocr", "models/PP-OCRv6_rec_small.onnx")
+        path = package_file("rapidocr", f"models/{MODEL}")
         self.network = load(path, before_softmax=True)
         self.symbols = recognizer_symbols(path)
-        self._ids = {symbol: place for place, symbol in enumerate(self.symbols) if place}
+        self._ids = class_ids(self.symbols)
         self.width = width
         self.requires_grad_(False).eval()
 
@@ -171,31 +172,12 @@ class RecognizerLoss(nn.Module):
             widths: (B,) share of the image's width that the line fills, 0..1; what is right of it is not shown.
         """
         with torch.autocast(image.device.type, enabled=False):
-            log_probabilities = self.network(self.prepare(image.float(), widths)).log_softmax(-1)
-        targets = [self.encode(text) for text in texts]
-        lengths = torch.tensor([len(target) for target in targets])
-        flat = torch.tensor([symbol for target in targets for symbol in target], dtype=torch.long)
-        steps = torch.full((len(targets),), log_probabilities.shape[1], dtype=torch.long)
-        loss = F.ctc_loss(
-            log_probabilities.transpose(0, 1),
-            flat.to(image.device),
-            steps,
-            lengths,
-            reduction="none",
-            zero_infinity=True,
-        )
-        counts = lengths.to(loss.device)
-        return torch.where(counts > 0, loss / counts.clamp(min=1), torch.zeros_like(loss))
+            logits = self.network(self.prepare(image.float(), widths))
+        return ctc(logits, [self.encode(text) for text in texts])
 
     def encode(self, text: str) -> list[int]:
-        """The recogniser's ids of ``text`` (compatibility forms where it lacks a symbol); empty if it lacks one."""
-        ids = []
-        for symbol in text:
-            found = self._ids.get(symbol, self._ids.get(unicodedata.normalize("NFKC", symbol)))
-            if found is None:
-                return []
-            ids.append(found)
-        return ids
+        """`encode` with this recogniser's ids."""
+        return encode(text, self._ids)
 
     def prepare(self, image: Tensor, widths: Tensor | None) -> Tensor:
         """The recogniser's input (B,3,48,width), BGR in [-1,1]; 0 (its padding) right of the line."""
@@ -205,6 +187,30 @@ class RecognizerLoss(nn.Module):
         columns = torch.arange(self.width, device=x.device)
         inside = columns[None] < (widths.to(x.device) * self.width).round()[:, None]
         return x * inside[:, None, None, :].to(x.dtype)
+
+
+def ctc(logits: Tensor, targets: Sequence[Sequence[int]]) -> Tensor:
+    """CTC loss (B,) in nats a character of logits (B,T,classes); 0 for a line whose target is empty."""
+    lengths = torch.tensor([len(target) for target in targets])
+    flat = torch.tensor([symbol for target in targets for symbol in target], dtype=torch.long)
+    steps = torch.full((len(targets),), logits.shape[1], dtype=torch.long)
+    log_probabilities = logits.float().log_softmax(-1).transpose(0, 1)
+    loss = F.ctc_loss(
+        log_probabilities, flat.to(logits.device), steps, lengths, reduction="none", zero_infinity=True
+    )  # fmt: skip
+    counts = lengths.to(loss.device)
+    return torch.where(counts > 0, loss / counts.clamp(min=1), torch.zeros_like(loss))
+
+
+def class_ids(symbols: Sequence[str]) -> dict[str, int]:
+    """The class of each of a recogniser's symbols; the blank has none."""
+    return {symbol: place for place, symbol in enumerate(symbols) if place}
+
+
+def encode(text: str, ids: Mapping[str, int]) -> list[int]:
+    """A recogniser's ids of ``text`` (compatibility forms where it lacks a symbol); empty if it lacks one."""
+    found = [ids.get(symbol, ids.get(unicodedata.normalize("NFKC", symbol))) for symbol in text]
+    return [] if None in found else [one for one in found if one is not None]
 
 
 def recognizer_symbols(path: Path) -> list[str]:

@@ -6,7 +6,7 @@ torchvision, whose wheel does not load beside a torch without CUDA.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ Attributes = dict[str, Any]
 
 
 class OnnxModule(nn.Module):
-    """Runs an ONNX graph with torch operators; weights are buffers, so nothing of it is trained.
+    """Runs an ONNX graph with torch operators; weights are buffers, so nothing of it is trained but what
+    `train_constants` names.
 
     Args:
         model: a loaded model (opset 11 to 13) with one input.
@@ -57,6 +58,23 @@ class OnnxModule(nn.Module):
         name = f"constant_{len(self._constants)}"
         self.register_buffer(name, value, persistent=False)
         self._constants[tensor.name] = name
+
+    def constants(self) -> dict[str, torch.Size]:
+        """Shapes of the floating constants by their names in the ONNX file."""
+        return {name: getattr(self, buffer).shape for name, buffer in self._constants.items()}
+
+    def train_constants(self, names: Iterable[str]) -> None:
+        """Turns constants, by their names in the ONNX file, into parameters."""
+        for name in names:
+            buffer = self._constants[name]
+            value = self.get_buffer(buffer)
+            delattr(self, buffer)
+            self.register_parameter(buffer, nn.Parameter(value))
+
+    def trained(self) -> dict[str, Tensor]:
+        """The parameters by their names in the ONNX file."""
+        own = dict(self.named_parameters())
+        return {name: own[buffer] for name, buffer in self._constants.items() if buffer in own}
 
     def forward(self, x: Tensor) -> Tensor:
         """The chosen output for input ``x``, in the type and on the device of the buffers."""

@@ -33,6 +33,7 @@ checkpoint for export.build), curves.png, curves.jsonl, samples_*.png and what -
   autoencoder   the VQGAN on crops of rendered lines, for --minutes
   diffusion     UNet, MoM and TDM on latents of rendered lines, for --minutes: a tenth of the work a step
   distil        the same networks taught to reach in 4 steps and in 1 what those of --checkpoint reach in all
+  reader        PP-OCRv6, which reads the lines for a model, taught to read degraded ones; of the presets it needs none
 
 On a CPU, malloc's habit of giving memory back costs half the time: set MALLOC_MMAP_MAX_=0,
 MALLOC_TRIM_THRESHOLD_=100000000000 and MALLOC_TOP_PAD_=268435456 in the environment.
@@ -59,6 +60,7 @@ DEFAULTS = {
     "autoencoder": Defaults(16, 1.5e-3),
     "diffusion": Defaults(8, 4e-4),
     "distil": Defaults(8, 1e-4),
+    "reader": Defaults(32, 1.5e-4),
     "paper": Defaults(64, 1e-5, save_minutes=30.0, ema_decay=0.999, warmup_steps=0, clip=0.0),
 }
 DISTIL_ONLY = ("few_steps", "taught_share", "teacher")
@@ -236,8 +238,8 @@ def _check(given: argparse.Namespace) -> None:
         raise InputError(f"--few-steps {given.few_steps}: {given.preset} takes 1 to {steps} steps")
     if given.workers and given.stage == "autoencoder":
         raise InputError("--workers concerns the other stages: the autoencoder draws its crops itself")
-    if given.without and given.stage == "autoencoder":
-        raise InputError("--without concerns the other stages: the autoencoder has none of these parts")
+    if given.without and given.stage in ("autoencoder", "reader"):
+        raise InputError(f"--without concerns the other stages: the {given.stage} has none of these parts")
     if given.stage == "paper":
         foreign = [name for name in POOLED[2:] if getattr(given, name) != getattr(usual, name)]
     else:

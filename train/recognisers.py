@@ -63,31 +63,50 @@ class PPOCR(nn.Module):
 
     @torch.no_grad()
     def read(self, lq: Tensor, filled: Tensor) -> list[LineReading]:
-        """See `Recogniser`. The input is the product's: 48 pixels high, zeros beside the line."""
-        natural = HEIGHT * lq.shape[3] // lq.shape[2]
-        width = max(NARROWEST, -(-natural // STRIDE) * STRIDE)
+        """See `Recogniser`. The input is the product's."""
         with torch.autocast(lq.device.type, enabled=False):
-            image = F.interpolate(lq.float(), (HEIGHT, natural), mode="bilinear", align_corners=False).flip(1)
-            inside = torch.arange(natural, device=lq.device) < (filled.to(lq.device) * natural).ceil()[:, None]
-            image = F.pad(image * inside[:, None, None, :], (0, width - natural))
-            sure, best = self.ctc.network(image).softmax(-1).max(-1)
-        pairs = zip(best.cpu().numpy(), sure.cpu().numpy(), strict=True)
-        return [self._decode(row, certain, width / natural) for row, certain in pairs]
-
-    def _decode(self, best: NDArray[np.int64], sure: NDArray[np.float32], stretch: float) -> LineReading:
-        """A character is a run of steps of one class, as sure as its surest step, in the middle of the run."""
-        starts = np.flatnonzero(np.diff(best, prepend=-1))
-        ends = np.append(starts[1:], len(best))
-        runs = [(int(start), int(end)) for start, end in zip(starts, ends, strict=True) if best[start] != 0]
-        text = "".join(self.ctc.symbols[best[start]] for start, _ in runs)
-        confidences = tuple(min(1.0, float(sure[start:end].max())) for start, end in runs)
-        return LineReading(
-            text, confidences, tuple(min(1.0, (start + end) / 2 / len(best) * stretch) for start, end in runs)
-        )
+            image = shown(lq.float(), filled)
+            probabilities = self.ctc.network(image).softmax(-1)
+        return read_ctc(probabilities, self.ctc.symbols, image.shape[3] / natural_width(lq))
 
     def loss(self, image: Tensor, texts: Sequence[str], filled: Tensor) -> Tensor:
         """See `Recogniser`."""
         return self.ctc(image, texts, filled)
+
+
+def natural_width(image: Tensor) -> int:
+    """Columns of lines (B,3,h,w) at PP-OCR's height."""
+    return HEIGHT * image.shape[3] // image.shape[2]
+
+
+def shown(image: Tensor, filled: Tensor, *, antialias: bool = False) -> Tensor:
+    """PP-OCR's input (B,3,48,width), BGR in [-1,1], of lines (B,3,h,w) in [-1,1] that fill the first ``filled`` (B,) of
+    their width: 48 pixels high, zeros beside the line. ``antialias`` for lines that are higher than that."""
+    natural = natural_width(image)
+    width = max(NARROWEST, -(-natural // STRIDE) * STRIDE)
+    image = F.interpolate(image, (HEIGHT, natural), mode="bilinear", align_corners=False, antialias=antialias).flip(1)
+    inside = torch.arange(natural, device=image.device) < (filled.to(image.device) * natural).ceil()[:, None]
+    return F.pad(image * inside[:, None, None, :], (0, width - natural))
+
+
+def read_ctc(probabilities: Tensor, symbols: Sequence[str], stretch: float = 1.0) -> list[LineReading]:
+    """Greedy readings of probabilities (B,T,classes), the line filling the first 1 / ``stretch`` of the steps."""
+    sure, best = probabilities.float().max(-1)
+    pairs = zip(best.cpu().numpy(), sure.cpu().numpy(), strict=True)
+    return [_decode(row, certain, symbols, stretch) for row, certain in pairs]
+
+
+def _decode(
+    best: NDArray[np.int64], sure: NDArray[np.float32], symbols: Sequence[str], stretch: float
+) -> LineReading:  # fmt: skip
+    """A character is a run of steps of one class, as sure as its surest step, in the middle of the run."""
+    starts = np.flatnonzero(np.diff(best, prepend=-1))
+    ends = np.append(starts[1:], len(best))
+    runs = [(int(start), int(end)) for start, end in zip(starts, ends, strict=True) if best[start] != 0]
+    text = "".join(symbols[best[start]] for start, _ in runs)
+    confidences = tuple(min(1.0, float(sure[start:end].max())) for start, end in runs)
+    centres = tuple(min(1.0, (start + end) / 2 / len(best) * stretch) for start, end in runs)
+    return LineReading(text, confidences, centres)
 
 
 class TransOCRGuide(nn.Module):

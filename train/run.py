@@ -28,6 +28,7 @@ from train.harness import RunConfig, Stage, TrainConfig, Trainer
 from train.options import config, parser
 from train.paper import PaperStage
 from train.paper_config import PaperConfig
+from train.reader import ReaderStage
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def starting_weights(given: argparse.Namespace) -> Path | None:
     """The checkpoint to start from, None for random weights. Raises InputError: a diffusion without autoencoder."""
     if given.resume is not None:
         return Path(given.resume) / "model.safetensors"
-    if given.checkpoint is not None or given.stage == "autoencoder":
+    if given.checkpoint is not None or given.stage in ("autoencoder", "reader"):
         return given.checkpoint
     shipped = SHIPPED / given.preset / "weights.safetensors"
     if not shipped.exists():
@@ -106,7 +107,7 @@ def new_stage(cfg: RunConfig, model: Model, group: Group, metadata: Mapping[str,
         "diffusion": DiffusionStage,
         "distil": DistilStage,
     }
-    return pooled[cfg.stage](model, cfg, group.device)
+    return ReaderStage(cfg, group.device) if cfg.stage == "reader" else pooled[cfg.stage](model, cfg, group.device)
 
 
 def train(given: argparse.Namespace, group: Group) -> None:
@@ -119,7 +120,7 @@ def train(given: argparse.Namespace, group: Group) -> None:
     np.random.seed(cfg.seed % 2**32)
     random.seed(cfg.seed)
     metadata = {} if start is None else read_metadata(start)
-    model = new_model(cfg, start, metadata)
+    model = new_model(cfg, None if cfg.stage == "reader" else start, metadata)  # the reader is no part of a model
     Trainer(new_stage(cfg, model, group, metadata), cfg, group).run()
 
 

@@ -79,12 +79,19 @@ def find_cuda_libraries() -> None:
 
 
 def open_session(
-    path: Path, device: Device, threads: int | None = None, *, strict: bool = False, profile: Path | None = None
+    path: Path,
+    device: Device,
+    threads: int | None = None,
+    *,
+    strict: bool = False,
+    profile: Path | None = None,
+    content: bytes | None = None,
 ) -> ort.InferenceSession:
     """A session on ``device``: ONNX Runtime falls back to the CPU without a word, which is found out here.
 
     :param strict: on CUDA, refuse a graph of which ONNX Runtime would put any node on the CPU.
     :param profile: where to write down what runs where, beginning of the file's name.
+    :param content: what to load instead of what ``path`` holds.
     :raises EngineError: the graph cannot be loaded.
     :raises DeviceError: the session does not run where it was asked to.
     """
@@ -104,7 +111,7 @@ def open_session(
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
     try:
-        session = ort.InferenceSession(str(path), options, providers=providers)
+        session = ort.InferenceSession(content or str(path), options, providers=providers)
     except Exception as error:  # its errors share no base class
         raise EngineError(f"{path}: ONNX Runtime {ort.__version__} cannot load this graph: {_first(error)}") from error
     running = session.get_providers()

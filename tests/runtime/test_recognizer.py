@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,33 @@ def test_without_rapidocr(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runtime.recognizer.find_model", lambda: None)
     with pytest.raises(InputError, match=r"\[ocr\]"):
         PPOCRReader()
+
+
+def test_other_weights_are_taken(reader: PPOCRReader, tmp_path: Path) -> None:
+    """Its own weights again read the same; with those of one layer gone the text is gone, and the name says so."""
+    numpy_files, onnx = pytest.importorskip("safetensors.numpy"), pytest.importorskip("onnx")
+    path = find_model()
+    assert path is not None
+    own = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(str(path)).graph.initializer}
+    for name, layer, factor in (("same", "linear_0.w_0", 1), ("gone", "linear_8.w_0", 0)):
+        numpy_files.save_file({layer: own[layer] * np.float32(factor)}, tmp_path / f"{name}.safetensors")
+    same, gone = (PPOCRReader(weights=tmp_path / f"{name}.safetensors", threads=1) for name in ("same", "gone"))
+    assert (same.name, gone.name) == ("PP-OCRv6+same", "PP-OCRv6+gone")
+    assert same.read(LINES) == reader.read(LINES)
+    assert [reading.text for reading in gone.read(LINES)] != [reading.text for reading in reader.read(LINES)]
+
+
+def test_weights_of_another_model_are_refused(reader: PPOCRReader, tmp_path: Path) -> None:
+    numpy_files = pytest.importorskip("safetensors.numpy")
+    for values in ({"other": np.zeros(3, np.float32)}, {"linear_0.w_0": np.zeros((2, 2), np.float32)}):
+        numpy_files.save_file(values, tmp_path / "w.safetensors")
+        with pytest.raises(BundleError, match="another model"):
+            PPOCRReader(weights=tmp_path / "w.safetensors")
+    (tmp_path / "w.safetensors").write_bytes(b"nothing")
+    with pytest.raises(BundleError, match="cannot be read"):
+        PPOCRReader(weights=tmp_path / "w.safetensors")
+    with pytest.raises(BundleError, match="cannot be read"):
+        PPOCRReader(weights=tmp_path / "missing.safetensors")
 
 
 def test_the_bundle_must_bring_all_that_its_recogniser_needs() -> None:
