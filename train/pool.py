@@ -3,7 +3,7 @@
 A pool is a folder of shards of up to 1,000 lines: ``lines-00000.npy``, uint8 (n, 128, 512, 3), lines right-padded by
 repeating their last column as line fitting does; and ``lines-00000.jsonl``, one object a line with text, centres and
 widths (shares of 512), width (pixels before padding), font and kind. A shard appears complete or not at all, so a
-reader may start while the pool grows. Line i depends on seed, split and i alone.
+reader may start while the pool grows. Line i depends on seed, split, kind of texts and i alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tqdm import tqdm
 from textsr.errors import InputError
 from train.render import HEIGHT, WIDTH, RenderAssets, RenderedLine, RenderSpec, render_line
 from train.render_colour import DEFAULT_PICTURES
-from train.words import default_symbols
+from train.words import TEXTS, Texts, default_symbols
 
 LOG = logging.getLogger(__name__)
 
@@ -74,11 +74,14 @@ class PoolJob:
     picture_folders: tuple[str, ...] = DEFAULT_PICTURES
     shard: int = SHARD
     families: int = 1
+    texts: Texts = "varied"
 
 
 @lru_cache(maxsize=2)
-def _assets(split: str, font_folders: tuple[str, ...], picture_folders: tuple[str, ...], families: int) -> RenderAssets:
-    return RenderAssets.load(split, default_symbols(), font_folders, picture_folders, families)
+def _assets(
+    split: str, font_folders: tuple[str, ...], picture_folders: tuple[str, ...], families: int, texts: Texts
+) -> RenderAssets:
+    return RenderAssets.load(split, default_symbols(), font_folders, picture_folders, families, texts)
 
 
 def line_generator(seed: int, split: str, index: int) -> np.random.Generator:
@@ -94,7 +97,7 @@ def write_shard(job: PoolJob, number: int) -> int:
     count = min(job.shard, job.lines - first)
     if pixels.exists() and texts.exists():
         return count
-    assets = _assets(job.split, job.font_folders, job.picture_folders, job.families)
+    assets = _assets(job.split, job.font_folders, job.picture_folders, job.families, job.texts)
     images = np.empty((count, HEIGHT, WIDTH, 3), np.uint8)
     records = []
     for place in range(count):
@@ -194,6 +197,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--pictures", action="append", default=[], metavar="DIR", help="background pictures; repeatable"
     )
     parser.add_argument("--families", type=int, default=1, help="fail below so many Chinese families (default: 1)")
+    parser.add_argument(
+        "--texts", choices=list(TEXTS), default="varied",
+        help="usual: words as often as they are written, no random characters (default: varied)",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     job = PoolJob(
@@ -202,6 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seed=options.seed,
         split=options.split,
         families=options.families,
+        texts=options.texts,
         font_folders=tuple(options.fonts),
         picture_folders=tuple(options.pictures) or DEFAULT_PICTURES,
     )

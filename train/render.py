@@ -12,7 +12,7 @@ from PIL import Image, ImageChops, ImageFilter
 from textsr.errors import InputError
 from train import fonts, render_colour
 from train.render_layout import EM, Placed, Row, Warp, place, set_row
-from train.words import TextSource
+from train.words import Texts, TextSource
 
 HEIGHT, WIDTH = 128, 512
 
@@ -65,6 +65,7 @@ class RenderAssets:
         font_folders: Iterable[str | Path] = (),
         picture_folders: Iterable[str | Path] = render_colour.DEFAULT_PICTURES,
         families: int = 1,
+        texts: Texts = "varied",
     ) -> RenderAssets:
         """Assets of ``split`` ("train", "val": fonts and words of training; "test": held-out ones).
 
@@ -73,7 +74,7 @@ class RenderAssets:
         part = "test" if split == "test" else "train"
         faces = fonts.discover(font_folders, part)
         fonts.require(faces, families)
-        return cls(faces, TextSource(part, symbols), render_colour.load_pictures(picture_folders))
+        return cls(faces, TextSource(part, symbols, texts), render_colour.load_pictures(picture_folders))
 
     def __post_init__(self) -> None:
         if not self.faces:

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -59,6 +60,14 @@ KINDS: tuple[tuple[str, float], ...] = (
     ("mixed", 0.09),
     ("random", 0.20),
 )
+USUAL_KINDS = tuple((name, share) for name, share in KINDS if name not in ("random", "plate"))
+Texts = Literal["varied", "usual"]
+TEXTS: dict[Texts, tuple[float, tuple[tuple[str, float], ...]]] = {
+    "varied": (0.35, KINDS),
+    "usual": (0.8, USUAL_KINDS),
+}
+"""What texts are drawn: a word in proportion to its frequency to this power, and kinds of texts in these shares. Varied
+ones show every character often; usual ones are more like what is written, without random characters."""
 
 
 def in_split(text: str, split: str) -> bool:
@@ -81,7 +90,7 @@ class WordList:
     cumulative: np.ndarray = field(repr=False)
 
     @classmethod
-    def build(cls, words: Sequence[str], frequencies: Sequence[float], power: float = 0.35) -> WordList:
+    def build(cls, words: Sequence[str], frequencies: Sequence[float], power: float) -> WordList:
         """Raises InputError if there are no words."""
         if not words:
             raise InputError("no words are left for this alphabet and split")
@@ -93,7 +102,7 @@ class WordList:
         return self.words[min(int(np.searchsorted(self.cumulative, rng.random())), len(self.words) - 1)]
 
 
-def _jieba_words(allowed: Collection[str], split: str) -> WordList:
+def _jieba_words(allowed: Collection[str], split: str, power: float) -> WordList:
     spec = importlib.util.find_spec("jieba")
     if spec is None or spec.origin is None:
         raise InputError("the package jieba is needed for Chinese words: install the extra [train]")
@@ -104,10 +113,10 @@ def _jieba_words(allowed: Collection[str], split: str) -> WordList:
             if len(word) <= 10 and in_split(word, split) and all(symbol in allowed for symbol in word):
                 words.append(word)
                 counts.append(float(count))
-    return WordList.build(words, counts)
+    return WordList.build(words, counts, power)
 
 
-def _english_words(allowed: Collection[str], split: str) -> WordList:
+def _english_words(allowed: Collection[str], split: str, power: float) -> WordList:
     from wordfreq import top_n_list
 
     words = [
@@ -118,22 +127,23 @@ def _english_words(allowed: Collection[str], split: str) -> WordList:
         and in_split(word, split)
         and all(symbol in allowed for symbol in word)
     ]
-    return WordList.build(words, [1.0 / (rank + 10) for rank in range(len(words))])
+    return WordList.build(words, [1.0 / (rank + 10) for rank in range(len(words))], power)
 
 
 class TextSource:
-    """Draws texts of a split whose characters are all in ``allowed``."""
+    """Draws texts of a split whose characters are all in ``allowed``: `TEXTS` says which."""
 
-    def __init__(self, split: str, allowed: Collection[str]) -> None:
+    def __init__(self, split: str, allowed: Collection[str], texts: Texts = "varied") -> None:
         self.split = split
         self.allowed = frozenset(allowed)
-        self.chinese = _jieba_words(self.allowed, split)
-        self.english = _english_words(self.allowed, split)
+        power, kinds = TEXTS[texts]
+        self.chinese = _jieba_words(self.allowed, split, power)
+        self.english = _english_words(self.allowed, split, power)
         self.han = sorted(filter(is_han, self.allowed))
         self.ascii = [symbol for symbol in map(chr, range(33, 127)) if symbol in self.allowed]
         self.other = sorted(symbol for symbol in self.allowed if not is_han(symbol) and not symbol.isascii())
-        self._names = [name for name, _ in KINDS]
-        self._shares = np.cumsum([share for _, share in KINDS])
+        self._names = [name for name, _ in kinds]
+        self._shares = np.cumsum([share for _, share in kinds])
         self._makers: dict[str, Callable[[np.random.Generator, int], str]] = {
             name: getattr(self, f"_{name}") for name in self._names
         }
