@@ -138,6 +138,27 @@ def _finish(
     return _jpeg(draws, lq, force.worst_quality, 0.8 * ~swap).clamp(0, 1)
 
 
+def small(hr: Tensor, generator: Chance, severity: Tensor | None = None) -> Tensor:
+    """``hr`` (B, 3, H, W) as a picture that is small and little else, enlarged to the low resolution (B, 3, H/4, W/4)
+    as `textsr.fit.fit_line` enlarges lines that are lower.
+
+    ``severity`` (B,) in [0, 1], drawn evenly if None: at 1 it has as few as a quarter of the low resolution's rows.
+    Same generator state or seeds, same result. Raises InputError on other shapes than `degrade` takes.
+    """
+    if hr.ndim != 4 or hr.shape[1] != 3 or hr.shape[2] % 64 or hr.shape[3] % 64:
+        raise InputError(f"small takes (B, 3, H, W) with H and W multiples of 64, not {tuple(hr.shape)}")
+    draws = Draws(generator, len(hr), stream=5)
+    severity = (draws.uniform() if severity is None else severity.to(hr.device, torch.float32)).clamp(0, 1)
+    size = hr.shape[2] // SCALE, hr.shape[3] // SCALE
+    share, (softness, sharpness) = draws.uniform(1 - 0.75 * severity, 1.0), random_filter(draws)
+    canvas = resample(Canvas.full(halve(hr)), size, share * size[0], share * size[1], softness, sharpness)
+    pixels = _noise(draws, canvas.pixels, 0.005 + 0.02 * severity, 0.5)
+    canvas = canvas.with_pixels(_jpeg(draws, pixels, 95 - 40 * severity, 0.5))
+    whole = torch.ones_like(share)
+    cubic = torch.zeros_like(share), torch.full_like(share, 0.75)  # fit_line's, a = -0.75
+    return resample(canvas, size, whole * size[0], whole * size[1], *cubic).pixels.clamp(0, 1)
+
+
 def degrade_again(lq: Tensor, generator: Chance, severity: Tensor | None = None) -> Tensor:
     """A light second degradation of low-resolution lines (B, 3, h, w) in [0, 1]; same shape.
 

@@ -148,7 +148,10 @@ class DiffusionStage:
         shape = (len(hr), *self.full.preset.latent_shape)
         noise = torch.randn(shape, generator=self.generator, device=self.device)  # the same whatever the degradations
         severity, progressive = torch.from_numpy(batch.severity), "progressive-sampling" not in self.cfg.without
-        lq = three_sources(hr, progress, self.generator, severity.to(self.device), progressive=progressive)
+        lq = three_sources(
+            hr, progress, self.generator, severity.to(self.device), progressive=progressive,
+            small_share=self.cfg.small_share,
+        )  # fmt: skip
         lq = lq.mul(2).sub(1)
         hr = hr.mul(2).sub(1).contiguous(memory_format=torch.channels_last)
         enlarged = enlarge(lq, self.full.preset).contiguous(memory_format=torch.channels_last)

@@ -100,6 +100,7 @@ class TrainConfig(RunConfig):
     teacher: bool = True  # whether it is a teacher that shows them, or the truth alone
     recognizer_weight: float = 0.02  # of the recogniser's loss on decoded images; paper: 0.02
     true_text_share: float = 0.0  # share of lines read as easy ones are, surely and right, however degraded
+    small_share: float = 0.0  # share of lines that are merely small (`train.degrade.small`)
 
 
 class Stage(Protocol):

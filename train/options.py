@@ -64,7 +64,16 @@ DEFAULTS = {
     "paper": Defaults(64, 1e-5, save_minutes=30.0, ema_decay=0.999, warmup_steps=0, clip=0.0),
 }
 DISTIL_ONLY = ("few_steps", "taught_share", "teacher")
-POOLED = ("pool", "val_pool", "lines", "own_estimates", "recognizer_weight", "true_text_share", *DISTIL_ONLY)
+POOLED = (
+    "pool",
+    "val_pool",
+    "lines",
+    "own_estimates",
+    "recognizer_weight",
+    "true_text_share",
+    "small_share",
+    *DISTIL_ONLY,
+)
 """Options of the stages that train on pools of rendered lines; the paper's stage takes the first two as well."""
 PAPER_ONLY = (
     "data", "val_data", "phases", "stand_in", "ocr", "text", "mom", "tdm", "text_loss", "recompute",
@@ -144,6 +153,10 @@ def _pools(made: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--true-text-share", type=float, default=0.0,
         help="diffusion and distil: share of lines whose text is read right, however degraded they are (0)",
+    )  # fmt: skip
+    group.add_argument(
+        "--small-share", type=float, default=0.0,
+        help="diffusion, distil and reader: share of lines that are merely small, as in photographs from afar (0)",
     )  # fmt: skip
     group.add_argument(
         "--few-steps", type=int, nargs="+", default=[4, 1], metavar="N", help="distil: numbers of steps taught (4 1)"
@@ -231,8 +244,11 @@ def _check(given: argparse.Namespace) -> None:
         raise InputError(f"--steps {given.steps}: give a positive number of steps")
     if given.accumulate < 1 or given.workers < 0 or given.validate < 0:
         raise InputError("--accumulate is at least 1, --workers and --validate at least 0")
-    if not (0 <= given.taught_share <= 1 and 0 <= given.true_text_share <= 1) or given.recognizer_weight < 0:
-        raise InputError("--taught-share and --true-text-share lie in [0, 1], --recognizer-weight is at least 0")
+    shares = given.taught_share, given.true_text_share, given.small_share
+    if not all(0 <= share <= 1 for share in shares) or given.recognizer_weight < 0:
+        raise InputError(
+            "--taught-share, --small-share and --true-text-share lie in [0, 1], --recognizer-weight is at least 0"
+        )
     steps = preset(given.preset).schedule.steps
     if given.stage == "distil" and not all(1 <= count <= steps for count in given.few_steps):
         raise InputError(f"--few-steps {given.few_steps}: {given.preset} takes 1 to {steps} steps")

@@ -115,7 +115,8 @@ class ReaderStage:
     def _seen(self, batch: LinesOfText, generator: torch.Generator) -> tuple[LinesOfText, Tensor, Tensor]:
         hr = torch.from_numpy(batch.images).to(self.device).permute(0, 3, 1, 2).float().div(255).contiguous()
         with torch.autocast(self.device.type, enabled=False):
-            low = three_sources(hr, 1.0, generator, torch.from_numpy(batch.severity).to(self.device))
+            severity = torch.from_numpy(batch.severity).to(self.device)
+            low = three_sources(hr, 1.0, generator, severity, small_share=self.cfg.small_share)
             low = low.mul(255).round().div(127.5).sub(1)
         filled, few = torch.from_numpy(batch.filled), slice(round(CLEAN_SHARE * len(hr)))
         seen, clean = shown(low, filled), shown(hr.mul(2).sub(1), filled, antialias=True)

@@ -12,15 +12,16 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional
 
+from textsr import fit
 from textsr.errors import InputError
 from train.camera import camera, demosaic, disc_kernels, mosaic, motion_kernels
-from train.degrade import degrade, degrade_again
+from train.degrade import degrade, degrade_again, small
 from train.degrade_jpeg import jpeg, tables
 from train.degrade_ops import Canvas, Draws, Seeds, gaussian_kernels, resample, sample_seed, sinc_kernels
 from train.degrade_sources import SOURCES, draw_sources, phase, three_sources
 
 Degradation = Callable[..., Tensor]
-BOTH = pytest.mark.parametrize("function", [degrade, camera])
+BOTH = pytest.mark.parametrize("function", [degrade, camera, small])
 
 
 def _lines(count: int) -> Tensor:
@@ -166,6 +167,29 @@ def test_curriculum() -> None:
         assert bool(((lq >= 0) & (lq <= 1)).all())
 
 
+def test_small_lines_are_what_the_product_makes_of_small_pictures() -> None:
+    """At severity 0 nothing is lost but what 32 rows cannot hold; at 1 some lines have lost three quarters of these."""
+    hr, low = _lines(8), functional.interpolate(_lines(8), scale_factor=0.25, mode="area")
+    clean, worst = (small(hr, _generator(1), torch.full((8,), severity)) for severity in (0.0, 1.0))
+    assert _psnr(clean, low) > 25
+    assert _psnr(clean, low) > _psnr(worst, low) + 3
+    rows = np.asarray(Image.fromarray((hr[0] * 255).byte().permute(1, 2, 0).numpy()).resize((40, 10), 3))
+    product = torch.from_numpy(fit.resample(rows, 32, 128)).permute(2, 0, 1)[None] / 255
+    ours = torch.stack([small(hr[:1], _generator(seed), torch.ones(1))[0] for seed in range(24)])
+    nearest = max(_psnr(one[None], product.clamp(0, 1)) for one in ours)
+    assert nearest > _psnr(low[:1], product) + 3
+
+
+def test_a_share_of_the_lines_is_small() -> None:
+    hr, seeds = _lines(1).expand(400, -1, -1, -1), torch.tensor([sample_seed(1, 0, place) for place in range(400)])
+    few, severity = Seeds(seeds), torch.full((400,), 0.5)
+    mixed = three_sources(hr, 0.9, few, severity, small_share=0.25)
+    little, others = small(hr, few, severity), three_sources(hr, 0.9, few, severity)
+    is_small = (mixed - little).abs().amax((1, 2, 3)) < 0.1
+    assert 0.18 < float(is_small.float().mean()) < 0.32
+    assert float((mixed[~is_small] - others[~is_small]).abs().mean()) < 1e-3
+
+
 def test_seeded_draws_are_uniform_normal_and_independent() -> None:
     draws = Draws(Seeds(torch.arange(100_000)), 100_000, stream=1)
     first, second, third = draws.uniform(), draws.uniform(2.0, 4.0), draws.normal(3)
@@ -187,7 +211,8 @@ def test_with_seeds_a_sample_does_not_depend_on_its_batch() -> None:
     hr = _lines(6)
     seeds = torch.tensor([sample_seed(7, 0, place) for place in range(6)])
     assert len(set(seeds.tolist())) == 6
-    for function in (degrade, camera, lambda part, chance: three_sources(part, 0.9, chance)):
+    mixed: Degradation = lambda part, chance: three_sources(part, 0.9, chance, small_share=0.5)  # noqa: E731
+    for function in (degrade, camera, small, mixed):
         whole = function(hr, Seeds(seeds))
         order = torch.tensor([4, 1])
         part = function(hr[order], Seeds(seeds[order]))
