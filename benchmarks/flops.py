@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import torch
 
+from runtime.recognizer import MODEL
 from textsr import describe
 from textsr.config import PRESETS, Preset
 from textsr.describe import DIFFTSR_STEPS, Cost, count, difftsr_tflop
@@ -28,7 +29,7 @@ def measure(which: Preset) -> Cost:
     cost = describe.measure(which)
     if which.transocr is not None:
         return cost
-    reader = load(package_file("rapidocr", "models/PP-OCRv6_rec_small.onnx"))
+    reader = load(package_file("rapidocr", f"models/{MODEL}"))
     size = sum(buffer.numel() for buffer in reader.buffers())
     gflop = count(reader, [torch.zeros(1, 3, 48, 320)])
     return replace(

@@ -15,10 +15,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from textsr.config import SCALE
-from textsr.errors import InputError
 from train.degrade_jpeg import jpeg
-from train.degrade_ops import Canvas, Chance, Draws, add_noise, blur, gaussian_kernels, halve, per_sample, resample
+from train.degrade_ops import (
+    Canvas,
+    Chance,
+    Draws,
+    add_noise,
+    blur,
+    gaussian_kernels,
+    halve,
+    low_size,
+    per_sample,
+    resample,
+)
 
 KERNEL = 13  # side of the defocus and motion kernels, at half the high resolution
 GAMMA = 2.2
@@ -105,11 +114,8 @@ def camera(hr: Tensor, generator: Chance, severity: Tensor | None = None) -> Ten
     ``severity`` (B,) in [0, 1], drawn evenly if None. Same generator state or seeds, same result. Raises
     InputError on other shapes.
     """
-    if hr.ndim != 4 or hr.shape[1] != 3 or hr.shape[2] % 64 or hr.shape[3] % 64:
-        raise InputError(f"camera takes (B, 3, H, W) with H and W multiples of 64, not {tuple(hr.shape)}")
-    draws = Draws(generator, len(hr), stream=2)
+    size, draws = low_size(hr, "camera"), Draws(generator, len(hr), stream=2)
     severity = (draws.uniform() if severity is None else severity.to(hr.device, torch.float32)).clamp(0, 1)
-    size = hr.shape[2] // SCALE, hr.shape[3] // SCALE
     scene = _lens(draws, halve(hr).clamp(0, 1) ** GAMMA, severity)
 
     share = draws.uniform(1.35 - 0.75 * severity, 1.5)  # the sensor's grid against the low resolution's

@@ -16,10 +16,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from textsr.config import SCALE
-from textsr.errors import InputError
 from train.degrade_jpeg import jpeg
-from train.degrade_ops import Canvas, Chance, Draws, add_noise, blur, gaussian_kernels, halve, resample, sinc_kernels
+from train.degrade_ops import (
+    Canvas,
+    Chance,
+    Draws,
+    add_noise,
+    blur,
+    gaussian_kernels,
+    halve,
+    low_size,
+    resample,
+    sinc_kernels,
+)
 
 LARGE, SMALL = 17, 7  # sides of the first blur's kernels (at half size) and of the others
 ROOM = 1.5  # intermediate sizes are at most so many times the low resolution
@@ -89,11 +98,8 @@ def degrade(hr: Tensor, generator: Chance, severity: Tensor | None = None) -> Te
     ``severity`` (B,) in [0, 1], drawn evenly if None: 0 nearly a clean reduction by 4, 1 hard to read. Same
     generator state or seeds, same result. Raises InputError on other shapes.
     """
-    if hr.ndim != 4 or hr.shape[1] != 3 or hr.shape[2] % 64 or hr.shape[3] % 64:
-        raise InputError(f"degrade takes (B, 3, H, W) with H and W multiples of 64, not {tuple(hr.shape)}")
-    draws = Draws(generator, len(hr), stream=1)
+    size, draws = low_size(hr, "degrade"), Draws(generator, len(hr), stream=1)
     force = Strength.of(draws.uniform() if severity is None else severity.to(hr.device, torch.float32))
-    size = hr.shape[2] // SCALE, hr.shape[3] // SCALE
     shuffled = draws.coin(0.5)  # BSRGAN, else Real-ESRGAN
     half = halve(hr)
     half = blur(half, random_kernels(draws, force.blur_low * 2, force.blur_high * 2, LARGE))
@@ -145,11 +151,8 @@ def small(hr: Tensor, generator: Chance, severity: Tensor | None = None) -> Tens
     ``severity`` (B,) in [0, 1], drawn evenly if None: at 1 it has as few as a quarter of the low resolution's rows.
     Same generator state or seeds, same result. Raises InputError on other shapes than `degrade` takes.
     """
-    if hr.ndim != 4 or hr.shape[1] != 3 or hr.shape[2] % 64 or hr.shape[3] % 64:
-        raise InputError(f"small takes (B, 3, H, W) with H and W multiples of 64, not {tuple(hr.shape)}")
-    draws = Draws(generator, len(hr), stream=5)
+    size, draws = low_size(hr, "small"), Draws(generator, len(hr), stream=5)
     severity = (draws.uniform() if severity is None else severity.to(hr.device, torch.float32)).clamp(0, 1)
-    size = hr.shape[2] // SCALE, hr.shape[3] // SCALE
     share, (softness, sharpness) = draws.uniform(1 - 0.75 * severity, 1.0), random_filter(draws)
     canvas = resample(Canvas.full(halve(hr)), size, share * size[0], share * size[1], softness, sharpness)
     pixels = _noise(draws, canvas.pixels, 0.005 + 0.02 * severity, 0.5)

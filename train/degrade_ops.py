@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from textsr.config import SCALE
 from textsr.errors import InputError
 
 GOLDEN, MIX_1, MIX_2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15  # of splitmix64, as int64
@@ -113,6 +114,13 @@ class Draws:
 def per_sample(value: Tensor) -> Tensor:
     """(B,) to (B, 1, 1, 1)."""
     return value.view(-1, 1, 1, 1)
+
+
+def low_size(hr: Tensor, what: str) -> tuple[int, int]:
+    """Rows and columns in low resolution of lines that the degradation ``what`` takes. Raises InputError on others."""
+    if hr.ndim != 4 or hr.shape[1] != 3 or hr.shape[2] % 64 or hr.shape[3] % 64:
+        raise InputError(f"{what} takes (B, 3, H, W) with H and W multiples of 64, not {tuple(hr.shape)}")
+    return hr.shape[2] // SCALE, hr.shape[3] // SCALE
 
 
 def halve(image: Tensor) -> Tensor:

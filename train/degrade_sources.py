@@ -57,9 +57,8 @@ def three_sources(
     if severity is None:
         severity = _shares(len(hr), generator, stream=4)
     lq = hr.new_empty(len(hr), 3, hr.shape[2] // SCALE, hr.shape[3] // SCALE)
-    synthetic, real, little = (
-        torch.nonzero(found)[:, 0] for found in (sources == 0, (sources == 1) | (sources == 2), sources == SMALL)
-    )
+    real = (sources == 1) | (sources == 2)
+    synthetic, real, little = (torch.nonzero(found)[:, 0] for found in (sources == 0, real, sources == SMALL))
     if len(synthetic):
         lq[synthetic] = degrade(hr[synthetic], _of(generator, synthetic), severity[synthetic])
     if len(real):

@@ -35,6 +35,7 @@ from train.onnx_torch import OnnxModule
 from train.pool import LinePool
 from train.readings import NoiseModel
 from train.recognisers import HEIGHT, read_ctc, shown
+from train.runfolder import DAMAGE
 
 CLEAN_SHARE = 1 / 8
 """Of a batch's lines that are not degraded."""
@@ -76,7 +77,11 @@ class ReaderNetwork(nn.Module):
 
 def load_reader(network: ReaderNetwork, path: Path) -> None:
     """Fills ``network`` from a run's ``model.safetensors``. Raises InputError where it holds other weights."""
-    values, wanted = load_file(path), network.body.trained()
+    try:
+        values = load_file(path)
+    except (*DAMAGE, OSError) as error:
+        raise InputError(f"{path}: cannot be read as weights of --stage reader ({error})") from error
+    wanted = network.body.trained()
     if {n: v.shape for n, v in values.items()} != {n: v.shape for n, v in wanted.items()}:
         raise InputError(f"{path} holds no weights of {MODEL}'s body: give a model.safetensors of --stage reader")
     with torch.no_grad():
@@ -151,7 +156,9 @@ class ReaderStage:
         batch = next(line_batches(lines, self.noise, self.alphabet, len(lines), np.random.default_rng(1)))
         batch, seen, clean = self._seen(batch, torch.Generator(self.device).manual_seed(1))
         few = round(CLEAN_SHARE * len(lines))
-        texts = [[reading.text for reading in read_ctc(model(image)[1], self.symbols)] for image in (seen, clean)]
+        texts = [
+            [reading.text for reading in read_ctc(model(image)[1].softmax(-1), self.symbols)] for image in (seen, clean)
+        ]
         right = [[accuracy(found, text) for found, text in zip(part, batch.texts, strict=True)] for part in texts]
         picture([seen[few : few + 16].flip(1).float(), clean[few : few + 16].flip(1).float()], path)
         return {"degraded_right": float(np.mean(right[0][few:])), "clean_right": float(np.mean(right[1]))}

@@ -104,3 +104,6 @@ def test_other_weights_are_no_start(network: ReaderNetwork, tmp_path: Path) -> N
     save_file({"linear_0.w_0": torch.zeros(120, 360)}, tmp_path / "part.safetensors")
     with pytest.raises(InputError, match="holds no weights"):
         load_reader(network, tmp_path / "part.safetensors")
+    (tmp_path / "part.safetensors").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_reader(network, tmp_path / "part.safetensors")
