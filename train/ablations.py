@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -263,7 +264,11 @@ class Here:
 
 
 class Elsewhere:
-    """Trains variants in a process of its own, which is at most two batches behind."""
+    """Trains variants in a process of its own, which is at most two batches behind.
+
+    A batch is pickled here, not by the queue's thread: that moves its tensors to shared memory, and would do so while
+    this process reads them.
+    """
 
     def __init__(self, names: Sequence[str], plan: Plan) -> None:
         context = multiprocessing.get_context("spawn")
@@ -274,9 +279,10 @@ class Elsewhere:
 
     def give(self, lesson: Lesson | str | None) -> None:
         """Waits until the process takes the batch. Raises InputError where it has ended."""
+        packed = bytes(ForkingPickler.dumps(lesson))
         while self.process.is_alive():
             try:
-                return self.queue.put(lesson, timeout=WAITING)
+                return self.queue.put(packed, timeout=WAITING)
             except queue.Full:
                 continue
         raise InputError(f"the process that trains {', '.join(self.names)} has ended; its log says why")
@@ -293,7 +299,7 @@ def _serve(names: Sequence[str], plan: Plan, given: Any) -> None:
     _log()
     torch.set_num_threads(1)
     here = Here(names, plan)
-    while (lesson := given.get()) != DONE:
+    while (lesson := ForkingPickler.loads(given.get())) != DONE:
         here.give(lesson)
 
 

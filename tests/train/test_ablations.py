@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import queue
 from dataclasses import replace
 from itertools import islice
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -107,6 +110,21 @@ def test_two_processes_train_as_one_does(plan: Plan) -> None:
         shape = ablated(TINY, VARIANTS[name])
         one, two = (load_model(p.out / name / "model.safetensors", shape).state_dict() for p in (alone, shared))
         assert all(torch.equal(value, two[key]) for key, value in one.items()), name
+
+
+def test_a_batch_is_in_shared_memory_before_this_process_goes_on(plan: Plan) -> None:
+    """Else the queue's thread would move it there while this process trains on it."""
+    (lesson,) = islice(ablations.lessons(plan), 1)
+    lane = ablations.Elsewhere.__new__(ablations.Elsewhere)
+    lane.names, lane.queue, lane.process = (FULL,), queue.Queue(), Mock(is_alive=lambda: True)  # type: ignore[assignment]
+    assert not lesson.mixed.z_t.is_shared()
+    lane.give(lesson)
+    given = vars(lesson.mixed)
+    tensors = {name: value for name, value in given.items() if isinstance(value, torch.Tensor)}
+    assert {"hr", "lq", "z_0", "z_y", "z_t", "t"} <= tensors.keys()
+    assert all(value.is_shared() for value in (*tensors.values(), *lesson.mixed.text))
+    taken = vars(ForkingPickler.loads(lane.queue.get()).mixed)
+    assert all(torch.equal(taken[name], value) for name, value in tensors.items())
 
 
 @pytest.mark.parametrize(
