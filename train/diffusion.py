@@ -8,7 +8,7 @@ lines starts from the network's own estimate of z_0 (``TrainConfig.own_estimates
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -49,6 +49,10 @@ class Trained(nn.Module):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.unet, self.mom, self.tdm = model.unet, model.mom, model.tdm
+
+    def parts(self) -> dict[str, nn.Module]:
+        """By their names in the model."""
+        return dict(self.named_children())
 
 
 def enlarge(lq: Tensor, preset: Preset) -> Tensor:
@@ -254,14 +258,8 @@ class DiffusionStage:
             lq = three_sources(hr, 1.0, generator, severity).mul(2).sub(1)
             image = enlarge(lq, self.full.preset)
         hr = hr.mul(2).sub(1)
-        text = vars(self.fitted(batch.reading, lq, batch.filled.tolist()))
-        keys = [bytes([i]) for i in range(len(lines))]
-        arrays = LineBatch(lq=lq.cpu().numpy(), image=image.cpu().numpy(), **text, keys=keys, windows=[0] * len(keys))
-        kept = self.full.unet, self.full.mom, self.full.tdm
-        self.full.unet, self.full.mom, self.full.tdm = model.unet, model.mom, model.tdm
-        output = restore(TorchExecutor(graphs(self.full), self.device), self.full.preset, arrays)
-        self.full.unet, self.full.mom, self.full.tdm = kept
-        restored = torch.from_numpy(output.image).to(self.device).float()
+        text = self.fitted(batch.reading, lq, batch.filled.tolist())
+        restored = restored_by(self.full, model.parts(), lq, image, text)
         picture([image, restored, hr], path)
         return {"psnr": psnr(restored, hr), "psnr_bicubic": psnr(image, hr)}
 
@@ -270,7 +268,7 @@ class DiffusionStage:
         assert isinstance(model, Trained)
         if self.cfg.without:
             metadata = {**metadata, WITHOUT: ",".join(self.cfg.without)}
-        save_model(self.full, path, metadata, parts={"unet": model.unet, "mom": model.mom, "tdm": model.tdm})
+        save_model(self.full, path, metadata, parts=model.parts())
 
 
 def text_tensors(arrays: TextArrays, preset: Preset, device: torch.device) -> tuple[Tensor, ...]:
@@ -296,6 +294,22 @@ def psnr(a: Tensor, b: Tensor) -> float:
     """Mean PSNR in dB of images (B,3,H,W), ``b`` in [-1,1]; ``a`` is clamped."""
     mse = (a.clamp(-1, 1) - b).square().mean(dim=(1, 2, 3)) / 4
     return float((-10 * mse.log10()).mean())
+
+
+def restored_by(full: Model, parts: Mapping[str, nn.Module], lq: Tensor, image: Tensor, text: TextArrays) -> Tensor:
+    """lq (B,3,h,w), enlarged as image (B,3,H,W), restored by ``full`` with ``parts`` in place of its own: (B,3,H,W)."""
+    count, device = len(lq), lq.device
+    keys = [bytes([place % 256]) for place in range(count)]
+    arrays = LineBatch(lq=lq.cpu().numpy(), image=image.cpu().numpy(), **vars(text), keys=keys, windows=[0] * count)
+    own = {name: full.get_submodule(name) for name in parts}
+    try:
+        for name, part in parts.items():
+            full.set_submodule(name, part)
+        output = restore(TorchExecutor(graphs(full), device), full.preset, arrays).image
+    finally:
+        for name, part in own.items():
+            full.set_submodule(name, part)
+    return torch.from_numpy(output).to(device).float()
 
 
 def picture(rows: list[Tensor], path: Path) -> None:

@@ -19,16 +19,14 @@ from torch import Tensor, nn
 from textsr.checkpoint import WITHOUT, save_model, stated_alphabet, stated_symbols
 from textsr.errors import InputError
 from textsr.fit import Place
-from textsr.graphs import Model, graphs
-from textsr.loop import LineBatch, restore
+from textsr.graphs import Model
 from textsr.reading import TextArrays
 from textsr.schedule import CategoricalSchedule, ResidualShiftSchedule, text_times
-from textsr.torch_executor import TorchExecutor
 from train.camera import camera
 from train.data import Dataset, open_data, sound
 from train.degrade import degrade, degrade_again
 from train.degrade_ops import Draws, Seeds, sample_seed
-from train.diffusion import enlarge, painted_latent, picture, psnr, text_tensors
+from train.diffusion import enlarge, painted_latent, picture, psnr, restored_by, text_tensors
 from train.distributed import Group
 from train.harness import place
 from train.paper_config import PaperConfig
@@ -229,23 +227,10 @@ class PaperStage:
         lq = self._low(hr, lines, (lines.numbers % 3).to(self.device), seeds, severity)
         hr, image = hr.mul(2).sub(1), enlarge(lq, self.full.preset)
         text = text_arrays(self.recogniser.read(lq, lines.filled), self.alphabet, self._place(), self._max_chars)
-        text, keys = self.fitted(text, lq, lines.filled.tolist()), [bytes([i % 256]) for i in range(count)]
-        arrays = LineBatch(lq=lq.cpu().numpy(), image=image.cpu().numpy(), **vars(text), keys=keys, windows=[0] * count)
-        restored = torch.from_numpy(self._restore(model, arrays)).to(self.device).float()
+        text = self.fitted(text, lq, lines.filled.tolist())
+        restored = restored_by(self.full, model.parts(), lq, image, text)
         picture([image, restored, hr], path)
         return {"psnr": psnr(restored, hr), "psnr_bicubic": psnr(image, hr)}
-
-    def _restore(self, model: Trained, arrays: LineBatch) -> np.ndarray:
-        """``arrays`` restored with the averaged parts."""
-        assert isinstance(self.model, Trained)
-        own = self.model.parts()
-        for name, part in model.parts().items():
-            self.full.set_submodule(name, part)
-        try:
-            return restore(TorchExecutor(graphs(self.full), self.device), self.full.preset, arrays).image
-        finally:
-            for name, part in own.items():
-                self.full.set_submodule(name, part)
 
     def save(self, model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
         """The whole model with the averaged parts, and what its first checkpoint says of its alphabets and licence."""
