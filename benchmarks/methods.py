@@ -38,7 +38,7 @@ _NOT_RESTORING = (
     "runtime/infer.py",
 )
 """Sources that no restored line depends on."""
-_OURS = re.compile(r"ours(?::(\d+))?(?:@(\d*\.?\d+))?")
+_OURS = re.compile(r"ours(?::(\d+))?(?:@(\d*\.?\d+))?(?:\+(\d*\.?\d+))?")
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,12 @@ def lanczos(images: Sequence[NDArray[np.uint8]]) -> list[Output]:
     ]
 
 
-def ours(name: str, options: MethodOptions, steps: int | None, strength: float | None = None) -> Opened:
+def ours(
+    name: str, options: MethodOptions, steps: int | None, strength: float | None = None, paint: float | None = None
+) -> Opened:
     """The bundle, through the runtime's public door, reading the lines itself; None takes its defaults.
 
-    :raises InputError: there are not so many steps, or the strength is no share.
+    :raises InputError: there are not so many steps, or the strength or the paint is no share.
     """
     from runtime.bundle import MANIFEST
 
@@ -111,17 +113,20 @@ def ours(name: str, options: MethodOptions, steps: int | None, strength: float |
     share = preset.default_strength if strength is None else strength
     if not 0 < share <= 1:
         raise InputError(f"method {name}: the strength is above 0 and at most 1")
+    painted = preset.default_paint if paint is None else paint
+    if not 0 <= painted <= 1:
+        raise InputError(f"method {name}: the paint is from 0 to 1")
 
     def run(images: Sequence[NDArray[np.uint8]]) -> list[Output]:
-        results = restorer(images, seed=options.seed, steps=taken, strength=share)
+        results = restorer(images, seed=options.seed, steps=taken, strength=share, paint=painted)
         return [Output(result.image, result.text) for result in results]
 
     executor = f"{restorer.executor.name}, onnxruntime {onnxruntime.__version__}"
     reader = f"rapidocr {version('rapidocr')}" if restorer.reader is not None else "no recogniser"
     files = json.loads((restorer.bundle.path / MANIFEST).read_text(encoding="utf-8"))["files"]
-    parts = repr((sorted(files.items()), replace(preset, default_steps=None, default_strength=1.0)))
+    parts = repr((sorted(files.items()), replace(preset, default_steps=None, default_strength=1.0, default_paint=0.0)))
     bundle = hashlib.sha256(parts.encode()).hexdigest()[:16]
-    how = f"seed {options.seed}, steps {taken}, strength {share}"
+    how = f"seed {options.seed}, steps {taken}, strength {share}, paint {painted}"
     key = f"ours, bundle {bundle}, code {_code()}, {executor}, {reader}, {how}"
     cost = _cost(preset)
     return Opened(name, run, key, executor, cost.trained, cost.line(taken), "Apache-2.0")
@@ -172,7 +177,7 @@ def names(given: str) -> list[str]:
 
 
 def find_method(name: str, options: MethodOptions) -> Opened:
-    """A method by name: one of `ALL`, ``ours``, ``ours:STEPS``, ``ours:STEPS@STRENGTH`` or ``module:function``.
+    """A method by name: one of `ALL`, ``ours``, ``ours:STEPS``, ``ours:STEPS@STRENGTH+PAINT`` or ``module:function``.
 
     Such a function takes lines (h, w, 3) uint8 and returns as many arrays (4h, 4w, 3) uint8, or `Output`s.
     Raises InputError when there is none of that name, or its package is not installed.
@@ -187,11 +192,14 @@ def find_method(name: str, options: MethodOptions) -> Opened:
         return open_peer(name, options)
     match = _OURS.fullmatch(name)
     if match:
-        steps, strength = match.groups()
-        return ours(name, options, int(steps) if steps else options.steps, float(strength) if strength else None)
+        steps, *shares = match.groups()
+        strength, paint = (float(share) if share else None for share in shares)
+        return ours(name, options, int(steps) if steps else options.steps, strength, paint)
     module, _, function = name.partition(":")
     if not function:
-        raise InputError(f"unknown method {name!r}: use {', '.join(ALL)}, ours, ours:STEPS@STRENGTH or module:function")
+        raise InputError(
+            f"unknown method {name!r}: use {', '.join(ALL)}, ours, ours:STEPS@STRENGTH+PAINT or module:function"
+        )
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:

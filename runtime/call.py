@@ -131,7 +131,7 @@ class Call:
         try:
             for batch, output, seconds in self._batches(lines, self.options):
                 for place, (line, piece) in enumerate(batch):
-                    found[line.place].add(piece, output, place, seconds / len(batch))
+                    found[line.place].add(piece, output, place, seconds / len(batch), self.tools, self.options)
         except DeadlinePassed:
             self._late(line for line in lines if not found[line.place].whole)
         return [found[line.place] for line in lines if line.place not in self.results]
@@ -222,5 +222,5 @@ class AgainIn:
         found = {line.place: Restored(line) for line in lines}
         for batch, output, seconds in self.call._batches(lines, options):
             for place, (line, piece) in enumerate(batch):
-                found[line.place].add(piece, output, place, seconds / len(batch))
+                found[line.place].add(piece, output, place, seconds / len(batch), self.call.tools, options)
         return [found[line.place].picture(options) for line in lines]

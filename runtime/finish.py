@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,10 @@ from runtime.result import Result, ResultPiece, enlarged
 from runtime.stitch import blended
 from textsr.alphabet import Alphabet
 from textsr.config import Preset
-from textsr.fit import resample_uint8, to_uint8, unfit_line, unfit_window
+from textsr.fit import resample, resample_uint8, to_uint8, unfit_window, unpadded
 from textsr.loop import Executor, LoopOutput
+from textsr.painting import strokes
+from textsr.reading import conditions
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,21 @@ class Tools:
 
 @dataclass
 class Restored:
-    """What came out for a line's pieces so far: pictures (H, W, 3) float32 in [-1, 1] and tokens."""
+    """What came out for a line's pieces so far: pictures (H, W, 3) float32 in [-1, 1], what is painted on them, and
+    tokens."""
 
     line: Line
     parts: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    strokes: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     tokens: dict[int, tuple[int, ...]] = field(default_factory=dict)
     seconds: float = 0.0
     executor: str = ""
 
-    def add(self, piece: Piece, output: LoopOutput, place: int, seconds: float) -> None:
-        """Takes a piece's part of a batch's output."""
+    def add(self, piece: Piece, output: LoopOutput, place: int, seconds: float, tools: Tools, options: Options) -> None:
+        """Takes a piece's part of a batch's output, and paints it where ``options`` want it."""
         self.parts[piece.number] = np.ascontiguousarray(output.image[place].transpose(1, 2, 0))
+        if options.paint and piece.reading:
+            self.strokes[piece.number] = painted(piece, output.tokens[place], tools)
         self.tokens[piece.number] = tuple(int(token) for token in output.tokens[place])
         self.seconds += seconds
         self.executor = output.executor
@@ -65,19 +71,25 @@ class Restored:
     def picture(self, options: Options) -> NDArray[np.uint8]:
         """The restored line, upright, at the scale that `runtime.orientation.Laid.back` wants, as strong as asked."""
         scale = self.line.laid.restored_scale or options.scale
-        restored = self._restored(scale, options)
+        height, width = (max(1, round(side * scale)) for side in self.line.laid.image.shape[:2])
+        restored = resample_uint8(self._joined(self.parts, options), height, width, to_uint8)
         strength = 1.0 if options.strength is None else options.strength
-        return restored if strength == 1 else blend(enlarged(self.line.laid.image, scale), restored, strength)
+        if strength == 1 and not self.strokes:
+            return restored
+        strokes = None
+        if self.strokes:
+            strokes = resample(self._joined(self.strokes, options), height, width) * np.float32(options.paint or 0.0)
+        return blend(enlarged(self.line.laid.image, scale), restored, strength, strokes)
 
-    def _restored(self, scale: float, options: Options) -> NDArray[np.uint8]:
-        line, pieces = self.line, self.line.pieces
+    def _joined(self, parts: Mapping[int, NDArray[np.float32]], options: Options) -> NDArray[np.float32]:
+        """The line (H, w, 3) of what its pieces are, 0 where a piece is none."""
+        pieces = self.line.pieces
         if len(pieces) == 1:
-            return unfit_line(self.parts[0], pieces[0].fitted, scale)
-        shown = [unfit_window(self.parts[piece.number], piece.fitted) for piece in pieces]
+            return unpadded(parts[0], pieces[0].fitted)
+        blank = np.zeros_like(self.parts[0])
+        shown = [unfit_window(parts.get(piece.number, blank), piece.fitted) for piece in pieces]
         rows = pieces[0].fitted.lq.shape[0]
-        whole = blended(shown, [piece.window for piece in pieces], options.split.blend * rows)
-        height, width = (max(1, round(side * scale)) for side in line.laid.image.shape[:2])
-        return resample_uint8(whole, height, width, to_uint8)
+        return blended(shown, [piece.window for piece in pieces], options.split.blend * rows)
 
     def candidate(self, result: Result, options: Options) -> Candidate:
         """The line as a guard sees it."""
@@ -87,13 +99,28 @@ class Restored:
         return Candidate(line.place, line.laid.image, restored, line.reading, line.reader, result.text)
 
 
-def blend(input_: NDArray[np.uint8], restored: NDArray[np.uint8], strength: float) -> NDArray[np.uint8]:
-    """``strength`` (0..1) of the restored line and the rest of the enlarged input, both (h, w, 3).
+def painted(piece: Piece, tokens: NDArray[np.int64], tools: Tools) -> NDArray[np.float32]:
+    """The strokes of ``tokens`` at the places where the piece's reading has its characters: (H, W, 3)."""
+    text = conditions(piece.reading, tools.alphabet, piece.fitted.place, tools.preset.max_chars)
+    picture = piece.fitted.lq.transpose(2, 0, 1)
+    return strokes(replace(text, tokens=tokens), picture, piece.fitted.width_share, tools.preset)
+
+
+def blend(
+    input_: NDArray[np.uint8],
+    restored: NDArray[np.uint8],
+    strength: float,
+    strokes: NDArray[np.float32] | None = None,
+) -> NDArray[np.uint8]:
+    """``strength`` (0..1) of the restored line and the rest of the enlarged input, both (h, w, 3), and ``strokes``
+    (h, w, 3) in units of [-1, 1] on top.
 
     What the network paints wrong is paler in it, and what the input shows remains: see `Preset.default_strength`.
     """
     mixed = (1 - strength) * input_.astype(np.float32) + strength * restored.astype(np.float32)
-    return np.rint(mixed).astype(np.uint8)
+    if strokes is not None:
+        mixed += np.float32(127.5) * strokes
+    return np.rint(mixed).clip(0, 255).astype(np.uint8)
 
 
 def finish(done: Restored, tools: Tools, options: Options) -> Result:
@@ -117,6 +144,7 @@ def finish(done: Restored, tools: Tools, options: Options) -> Result:
         tokens=tuple(token for number in sorted(done.tokens) for token in done.tokens[number]),
         steps=options.steps or tools.preset.schedule.steps,
         strength=1.0 if options.strength is None else options.strength,
+        paint=options.paint or 0.0,
         pieces=_pieces(line, texts),
         **_told(line, options, "".join(texts) if options.text_sampler == "categorical" else None),
     )

@@ -83,9 +83,9 @@ pages
 
 report
   One JSON object a line for each input: input, output, text, confidence, confidences, centres, applied, reason, cause,
-  executor, reader, timings (seconds), seed, steps, strength, pieces, turned, stacked, evidence. "applied" is false
-  where the picture was not restored; "reason" says why, "cause" in a word. After an interruption or a failure it holds
-  what was done until then.
+  executor, reader, timings (seconds), seed, steps, strength, paint, pieces, turned, stacked, evidence. "applied" is
+  false where the picture was not restored; "reason" says why, "cause" in a word. After an interruption or a failure it
+  holds what was done until then.
 
 exit status
   0 all restored, or left alone for a reason given above; 1 some could not be read or restored (each is named on
@@ -117,9 +117,11 @@ def parser() -> argparse.ArgumentParser:
         "can be had, bf16 with openvino where the processor has it)")  # fmt: skip
     add("--threads", type=int, help="CPU threads (default: as many as the executor takes)")
     add("--seed", type=int, default=0, help="seed of the noise: same seed, same result (default: 0)")
-    add("--steps", type=int, help="diffusion steps, 1 to 18; fewer are faster (default: the bundle's, 1 for compact)")
+    add("--steps", type=int, help="diffusion steps, 1 to 18; fewer are faster (default: the bundle's, 4 for compact)")
     add("--strength", type=float, metavar="SHARE",
         help="share of the restored line, up to 1; the rest is the enlarged input (default: the bundle's)")  # fmt: skip
+    add("--paint", type=float, metavar="SHARE",
+        help="how strongly what was read is painted on, 0 to 1 (default: the bundle's)")  # fmt: skip
     add("--batch-size", type=int, default=8, help="lines restored at once (default: 8)")
     add("--text", help="what the line says, or a sidecar .tsv with the texts of many pictures")
     add(
@@ -234,7 +236,8 @@ def _options(given: argparse.Namespace) -> Options:
     split = Split(not given.no_split, given.max_aspect, overlap=given.overlap, vertical=given.vertical)
     gate = Gate(not given.no_gate, given.min_height, given.max_detail, given.max_confidence)
     return Options(
-        given.seed, given.steps, given.text_sampler, given.batch_size, strength=given.strength, split=split, gate=gate,
+        given.seed, given.steps, given.text_sampler, given.batch_size, strength=given.strength, paint=given.paint,
+        split=split, gate=gate,
         deadline_ms=given.deadline_ms,
     )  # fmt: skip
 
@@ -313,7 +316,8 @@ def _restore_batch(
     how = _options(options)
     results = restorer(
         list(loaded.values()), [texts[place] for place in loaded], seed=how.seed, steps=how.steps,
-        strength=how.strength, text_sampler=how.text_sampler, batch_size=how.batch_size, split=how.split, gate=how.gate,
+        strength=how.strength, paint=how.paint,
+        text_sampler=how.text_sampler, batch_size=how.batch_size, split=how.split, gate=how.gate,
         deadline_ms=how.deadline_ms,
     )  # fmt: skip
     for (place, image), result in zip(loaded.items(), results, strict=True):
@@ -337,7 +341,7 @@ def _write(item: Item, image: NDArray[np.uint8], result: Result, options: argpar
         "confidences": [round(value, 4) for value in result.confidences], "applied": result.applied,
         "reason": result.reason, "executor": result.executor, "reader": result.reader,
         "timings": {name: round(value, 4) for name, value in result.timings.items()}, "seed": result.seed,
-        "steps": result.steps, "strength": result.strength, "cause": result.cause,
+        "steps": result.steps, "strength": result.strength, "paint": result.paint, "cause": result.cause,
         "centres": [round(value, 4) for value in result.centres],
         "pieces": [asdict(piece) for piece in result.pieces], "turned": result.turned, "stacked": result.stacked,
         "evidence": plain(result.evidence),
@@ -353,7 +357,8 @@ def _failure(name: str, reason: str) -> dict[str, Any]:
     """The report's record of an input that gave nothing."""
     return {
         "input": name, "output": None, "text": "", "confidence": 0.0, "confidences": [], "applied": False,
-        "reason": reason, "executor": "", "reader": "", "timings": {}, "seed": None, "steps": None, "strength": None,
+        "reason": reason, "executor": "", "reader": "", "timings": {}, "seed": None, "steps": None,
+        "strength": None, "paint": None,
         "cause": "input",
         "centres": [], "pieces": [], "turned": 0, "stacked": False, "evidence": {},
     }  # fmt: skip

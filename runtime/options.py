@@ -92,7 +92,7 @@ class Gate:
 @dataclass(frozen=True)
 class Options:
     """Options of one call: ``seed``, ``steps``, ``text_sampler``, ``batch_size``, ``scale``, ``split``, ``gate``,
-    ``deadline_ms``, ``guarded`` and ``strength``, as `runtime.Restorer.__call__` documents them."""
+    ``deadline_ms``, ``guarded``, ``strength`` and ``paint``, as `runtime.Restorer.__call__` documents them."""
 
     seed: int = 0
     steps: int | None = None
@@ -104,6 +104,7 @@ class Options:
     deadline_ms: float | None = None
     guarded: bool = True
     strength: float | None = None
+    paint: float | None = None
 
     def check(self, preset: Preset, *, samples_text: bool) -> None:
         """Whether a preset, and a bundle that has the graphs for it (``samples_text``), can do it.
@@ -112,7 +113,7 @@ class Options:
         """
         _require("call", Integral, steps=self.steps)
         _require("call", Integral, optional=False, batch_size=self.batch_size)
-        _require("call", Real, deadline_ms=self.deadline_ms, strength=self.strength)
+        _require("call", Real, deadline_ms=self.deadline_ms, strength=self.strength, paint=self.paint)
         _require("call", Real, optional=False, scale=self.scale)
         if not isinstance(self.split, Split) or not isinstance(self.gate, Gate):
             raise InputError(f"split and gate must be a Split and a Gate, not {self.split!r} and {self.gate!r}")
@@ -128,6 +129,8 @@ class Options:
             raise InputError(f"scale must be above 0 and at most {LARGEST_SCALE:g}, not {self.scale}")
         if self.strength is not None and not 0 < self.strength <= 1:
             raise InputError(f"strength must be above 0 and at most 1, not {self.strength}")
+        if self.paint is not None and not 0 <= self.paint <= 1:
+            raise InputError(f"paint must be from 0 to 1, not {self.paint}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise InputError(f"seed must be a whole number, not {self.seed!r}")
         if self.deadline_ms is not None and not 0 < self.deadline_ms <= LONGEST_MS:

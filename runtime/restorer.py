@@ -151,6 +151,7 @@ class Restorer:
         deadline_ms: float | None = None,
         guarded: bool = True,
         strength: float | None = None,
+        paint: float | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> list[Result]:
         """Restores lines; one result an image, in order. The images are never changed.
@@ -172,6 +173,10 @@ class Restorer:
         :param strength: share of the restored line in the result, above 0 and at most 1; the rest is the enlarged
             input. Less is more faithful and less sharp. None takes what the bundle states
             (`Preset.default_strength`).
+        :param paint: how strongly the strokes of what was read, or given, are added to the result, from 0 (not at all)
+            to 1 (in the contrast that the picture shows), each character as much as it is sure
+            (`textsr.painting.strokes`). Other recognisers read more of it, and what was misread is painted as well.
+            None takes what the bundle states (`Preset.default_paint`).
         :param guarded: False does without the guard that the restorer was opened with.
         :param cancelled: asked where the deadline is, in the thread of the call; once it says True the call ends.
         :raises InputError: an option is out of range. A bad image raises nothing: its result says why.
@@ -183,7 +188,10 @@ class Restorer:
         deadline = Deadline(deadline_ms, cancelled=cancelled)
         steps = self.preset.default_steps if steps is None else steps
         strength = self.preset.default_strength if strength is None else strength
-        options = Options(seed, steps, text_sampler, batch_size, scale, split, gate, deadline_ms, guarded, strength)
+        paint = self.preset.default_paint if paint is None else paint
+        options = Options(
+            seed, steps, text_sampler, batch_size, scale, split, gate, deadline_ms, guarded, strength, paint
+        )
         number = self._turns.number()
         self.check(options)
         tools = Tools(self.executor, self.preset, self.bundle.alphabet, self.reader, self.guard)

@@ -45,7 +45,8 @@ class Result:
     were laid out as a row. ``evidence`` is what a guard found.
 
     ``executor`` and ``reader``: what ran the graphs, as onnxruntime:cpu, and what read the line: PP-OCRv6, "given" for
-    a text of the caller's; empty where none did. ``seed``, ``steps`` and ``strength`` are those of the call.
+    a text of the caller's; empty where none did. ``seed``, ``steps``, ``strength`` and ``paint`` are those of the
+    call.
     """
 
     image: NDArray[np.uint8]
@@ -61,6 +62,7 @@ class Result:
     seed: int = 0
     steps: int = 0
     strength: float = 0.0
+    paint: float = 0.0
     cause: str = ""
     centres: tuple[float, ...] = ()
     pieces: tuple[ResultPiece, ...] = ()

@@ -154,6 +154,7 @@ class Preset:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     default_steps: int | None = None  # of a call that names none: the fewest that hold quality; None: all trained
     default_strength: float = 1.0  # of a call that names none: share of the restored line, the rest is the input
+    default_paint: float = 0.0  # of a call that names none: how strongly what was read is painted on
 
     def __post_init__(self) -> None:
         seen, latent = self.unet.prior_channels, self.unet.latent_channels

@@ -74,10 +74,18 @@ def unfit_line(image: NDArray[np.float32], line: FittedLine, scale: float = SCAL
 
     Raises InputError when ``image`` is not of the size that the line was fitted for.
     """
+    height, width = (max(1, round(side * scale)) for side in line.size)
+    return resample_uint8(unpadded(image, line), height, width, to_uint8)
+
+
+def unpadded(image: NDArray[np.float32], line: FittedLine) -> NDArray[np.float32]:
+    """The columns (H, w, 3) of ``image`` (H, W, 3) that show the crop.
+
+    Raises InputError when ``image`` is not of the size that the line was fitted for.
+    """
     if image.shape != (line.place.height, line.place.width, 3):
         raise InputError(f"the line was fitted for {(line.place.height, line.place.width, 3)}, not {image.shape}")
-    height, width = (max(1, round(side * scale)) for side in line.size)
-    return resample_uint8(image[:, : line.place.columns], height, width, to_uint8)
+    return image[:, : line.place.columns]
 
 
 def wide_line(image: NDArray[np.uint8], preset: Preset) -> NDArray[np.float32]:

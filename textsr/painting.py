@@ -3,16 +3,20 @@
 A reference glyph that lies where the character is (`textsr.glyph_places`) explains a part of the degraded line, in some
 contrast: that of the character's ink to what is around it. So each glyph's contrast is that which fits its surroundings
 best, in closed form, given how blurred the line is; and the blur is the one of `SOFTNESS` that lets the glyphs explain
-most of the line. Painted are the sharp glyphs less the blurred ones (`GlyphCanvas.painted`): where the text is right,
-that sharpens the strokes. Where it is wrong, it draws wrong ones, little fainter: blurred, one character is a spot like
-another. Nothing is learnt here. What the picture is worth is for the network to judge, which is shown its latent beside
-the line's own.
+most of the line. Painted are the sharp glyphs less the blurred ones: where the text is right, that sharpens the
+strokes. Where it is wrong, it draws wrong ones, little fainter: blurred, one character is a spot like another. Nothing
+is learnt here.
+
+There are two uses. A network can be shown the latent of the painted line beside the line's own (`fit_batch`,
+`GlyphCanvas.painted`), and judge for itself what it is worth. And the strokes can be added to whatever was restored
+(`strokes`), which a reader of the picture gains from without any training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +61,38 @@ def fit_paint(text: TextArrays, picture: Array) -> TextArrays:
     return replace(text, contrasts=contrasts, softness=softness)
 
 
+def strokes(text: TextArrays, picture: Array, share: float, preset: Preset) -> Array:
+    """What painting ``text`` adds to the restored line of ``picture`` (3,h,w), which the crop fills up to ``share``:
+    (H,W,3) in units of [-1,1], on average about 0, all 0 where nothing was read.
+
+    Each character weighs what it is sure. `GlyphCanvas.painted` draws the same. Symbols without a width are left out.
+    """
+    tokens, weights = used_text(text.tokens, np.where(text.widths > 0, text.weights, np.float32(0)), preset)
+    text = fit_places(replace(text, tokens=tokens, weights=weights), picture.transpose(1, 2, 0), share)
+    text = fit_paint(text, picture)
+    drawn = np.flatnonzero(text.contrasts.any(axis=1))
+    if not len(drawn):
+        return np.zeros((preset.height, preset.width, 3), np.float32)
+    glyphs: Array = np.divide(unpack(load_packed()[text.tokens[drawn]]), 15, dtype=np.float32)
+    sides = ((text.middles, text.heights, preset.height), (text.centres, text.widths, preset.width))
+    down, right = [], []
+    for sign, blur in ((1, 1.0), (-1, max(1.0, float(text.softness[0])))):
+        rows, columns = (_taking(at[drawn], size[drawn], count, blur) for at, size, count in sides)
+        down.append(sign * (rows @ glyphs))
+        right.append(columns)
+    stretched, across = np.concatenate(down), np.concatenate(right)  # (2n,H,SIZE), (2n,W,SIZE)
+    across = across.transpose(0, 2, 1).reshape(-1, preset.width)
+    contrasts = np.tile(text.contrasts[drawn], (2, 1))
+    planes = [(stretched * one[:, None, None]).transpose(1, 0, 2).reshape(preset.height, -1) for one in contrasts.T]
+    return np.stack([plane @ across for plane in planes], axis=-1)
+
+
+def _taking(at: NDArray[Any], size: NDArray[Any], count: int, blur: float) -> Array:
+    """(n,count,SIZE): what ``count`` rows or columns take of glyphs at ``at``, ``size`` large, all shares of them."""
+    sizes = np.maximum(np.asarray(size, np.float64), 1 / count)
+    return taking(0.5 - at / sizes, 1 / count / sizes, count, SIZE, blur)
+
+
 class _Windows:
     """A picture (3,h,w) as n characters see it, each in Gaussian windows (n,h) and (n,w) about its box."""
 
@@ -72,9 +108,7 @@ class _Windows:
     def taking(self, softness: float) -> tuple[Array, Array]:
         """(n,h,SIZE) and (n,w,SIZE): what rows and columns take of a glyph on a line that is so soft."""
         blur, (_, rows, columns) = max(1.0, softness / SCALE), self.picture.shape
-        sides = ((self.middles, self.heights, rows), (self.centres, self.widths, columns))
-        down, right = (taking(0.5 - at / size, 1 / count / size, count, SIZE, blur) for at, size, count in sides)
-        return down, right
+        return _taking(self.middles, self.heights, rows, blur), _taking(self.centres, self.widths, columns, blur)
 
 
 def _window(middles: NDArray[np.float64], sizes: NDArray[np.float64], count: int) -> Array:

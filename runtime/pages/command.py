@@ -83,7 +83,7 @@ class PageWork:
         try:
             image = load_image(item.path, self._how.max_pixels)
             page = self._pages(
-                image, self._how, seed=how.seed, steps=how.steps, strength=how.strength,
+                image, self._how, seed=how.seed, steps=how.steps, strength=how.strength, paint=how.paint,
                 text_sampler=how.text_sampler,
                 batch_size=how.batch_size, split=how.split, gate=how.gate, deadline_ms=how.deadline_ms,
             )  # fmt: skip
@@ -136,7 +136,7 @@ def _line(line: PageLine) -> dict[str, Any]:
         "before": result.text, "after": line.after, "applied": line.placed, "cause": result.cause,
         "reason": result.reason, "confidence": round(line.confidence, 4),
         "confidences": [round(value, 4) for value in result.confidences], "reader": result.reader,
-        "executor": result.executor, "steps": result.steps, "strength": result.strength,
+        "executor": result.executor, "steps": result.steps, "strength": result.strength, "paint": result.paint,
         "turned": result.turned, "stacked": result.stacked,
         "evidence": dict(result.evidence),
     }  # fmt: skip

@@ -65,6 +65,7 @@ class Pages:
         deadline_ms: float | None = None,
         guarded: bool = True,
         strength: float | None = None,
+        paint: float | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> PageResult:
         """Restores one page.
@@ -74,7 +75,7 @@ class Pages:
 
         :param image: RGB array (h, w, 3) uint8. It is not changed.
         :param options: of the page; ``seed``, ``steps``, ``text_sampler``, ``batch_size``, ``split``, ``gate``,
-            ``guarded``, ``strength`` and ``cancelled`` are those of `runtime.Restorer.__call__`.
+            ``guarded``, ``strength``, ``paint`` and ``cancelled`` are those of `runtime.Restorer.__call__`.
         :param deadline_ms: milliseconds from now, finding the lines included. Lines not restored by then are only
             enlarged, what is not read by then stays unread; enlarging the page and putting lines into it come on top.
         :raises InputError: the image or an option cannot be used.
@@ -85,14 +86,14 @@ class Pages:
         deadline, how = Deadline(deadline_ms), options or PageOptions()
         _check(image)
         self.restorer.check(
-            Options(seed, steps, text_sampler, batch_size, 1.0, split, gate, deadline_ms, guarded, strength)
+            Options(seed, steps, text_sampler, batch_size, 1.0, split, gate, deadline_ms, guarded, strength, paint)
         )
         scale, remark = how.scale_for(*image.shape[:2])
         found = _lines(image, self.detector.detect(image), how)
         detected, left = deadline.passed(), deadline.left()
         results = self.restorer(
             [line.crop for line in found], seed=seed, steps=steps, text_sampler=text_sampler, batch_size=batch_size,
-            scale=scale, split=split, gate=gate, guarded=guarded, strength=strength, cancelled=cancelled,
+            scale=scale, split=split, gate=gate, guarded=guarded, strength=strength, paint=paint, cancelled=cancelled,
             deadline_ms=None if left is None else max(1000 * left, 1e-3),
         )  # fmt: skip
         restored = deadline.passed()

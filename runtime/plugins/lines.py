@@ -69,7 +69,7 @@ class Lines:
         By default every crop that the gate lets through is restored, and read once, restored.
 
         :param restorer: what restores; it stays the caller's to close.
-        :param options: of the restorer: gate, deadline_ms (of all crops of one page), steps, strength,
+        :param options: of the restorer: gate, deadline_ms (of all crops of one page), steps, strength, paint,
             split, scale, seed.
         :param below: the product first reads the crops as they came, and only those are restored that it read with
             less confidence (0..1). Costs a second reading of these lines, and spares all others the restoration.
@@ -177,8 +177,8 @@ class Lines:
         try:
             results = self.restorer(
                 [to_rgb(crop, colour) for crop in crops], seed=how.seed, steps=how.steps, strength=how.strength,
-                text_sampler=how.text_sampler, batch_size=how.batch_size, scale=how.scale, split=how.split,
-                gate=how.gate, deadline_ms=how.deadline_ms, guarded=how.guarded,
+                paint=how.paint, text_sampler=how.text_sampler, batch_size=how.batch_size, scale=how.scale,
+                split=how.split, gate=how.gate, deadline_ms=how.deadline_ms, guarded=how.guarded,
             )  # fmt: skip
         except Exception as error:  # whatever went wrong, the product's lines go on
             self._failed(range(len(crops)), "restoring", error, restored=False)

@@ -20,7 +20,7 @@ from textsr.reading import LineReading
 
 TOLD = (
     "applied", "cause", "reason", "text", "confidence", "confidences", "centres", "pieces", "turned", "stacked",
-    "timings", "executor", "reader", "seed", "steps", "strength", "evidence",
+    "timings", "executor", "reader", "seed", "steps", "strength", "paint", "evidence",
 )  # fmt: skip
 """What is told of a `runtime.Result`."""
 

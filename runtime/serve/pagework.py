@@ -51,6 +51,7 @@ def run_page(pages: Pages, job: PageJob) -> PageOutcome:
             image, job.page, seed=how.seed, steps=how.steps, text_sampler=how.text_sampler, batch_size=how.batch_size,
             split=how.split, gate=how.gate, deadline_ms=time_left(job.until), guarded=how.guarded,
             strength=how.strength,
+            paint=how.paint,
             cancelled=job.left.is_set,
         )  # fmt: skip
     except InputError as error:

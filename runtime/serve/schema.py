@@ -39,6 +39,9 @@ class Common(Strict):
     strength: float | None = Field(
         None, gt=0, le=1, description="Share of the restored line, the rest is the input. Default: the bundle's."
     )
+    paint: float | None = Field(
+        None, ge=0, le=1, description="How strongly what was read is painted on. Default: the bundle's."
+    )
     text_sampler: Literal["fixed", "categorical"] = Field("fixed", description="categorical may correct the text.")
     deadline_ms: float | None = Field(
         None,
@@ -129,6 +132,7 @@ class Line(BaseModel):
     seed: int = 0
     steps: int = 0
     strength: float = Field(0.0, description="Share of the restored line in the picture; 0 where it was not restored.")
+    paint: float = Field(0.0, description="How strongly what was read is painted on; 0 where it was not restored.")
     evidence: dict[str, Any] = Field({}, description="What the guard found.")
 
 

@@ -150,6 +150,7 @@ class Service:
             scale,
             guarded=choices.guarded,
             strength=choices.strength,
+            paint=choices.paint,
         )
         try:
             restorer.check(options)

@@ -79,7 +79,7 @@ def run(restorer: Restorer, jobs: Sequence[Job], batch_size: int) -> list[Outcom
     results = restorer(
         list(images.values()), [jobs[place].text for place in images], seed=how.seed, steps=how.steps,
         text_sampler=how.text_sampler, batch_size=batch_size, scale=how.scale, split=how.split, gate=how.gate,
-        deadline_ms=time_left(jobs[0].until), guarded=how.guarded, strength=how.strength,
+        deadline_ms=time_left(jobs[0].until), guarded=how.guarded, strength=how.strength, paint=how.paint,
     )  # fmt: skip
     again = {
         place: result.image

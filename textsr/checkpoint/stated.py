@@ -11,17 +11,18 @@ from textsr.config import SCHEDULES, Preprocessing, Preset, ablated
 from textsr.errors import BundleError, InputError
 
 SCHEDULE, ALPHABET, SYMBOLS, PREPROCESSING = "schedule", "alphabet", "recognizer_symbols", "transocr_preprocessing"
-WITHOUT, DEFAULT_STEPS, DEFAULT_STRENGTH = "without", "default_steps", "default_strength"
+WITHOUT, DEFAULT_STEPS = "without", "default_steps"
+DEFAULT_STRENGTH, DEFAULT_PAINT = "default_strength", "default_paint"
 """Metadata keys: T of `textsr.config.SCHEDULES`; `Alphabet.to_json`; TransOCR's symbols as one string, in the order of
-its classes 1..classes-2; `TransOCRConfig.preprocessing`; `ABLATIONS` of `textsr.config` with commas between; steps and
-strength of a call that names none. Each may be absent."""
+its classes 1..classes-2; `TransOCRConfig.preprocessing`; `ABLATIONS` of `textsr.config` with commas between; steps,
+strength and paint of a call that names none. Each may be absent."""
 
 
 def stated_preset(preset: Preset, metadata: Mapping[str, str]) -> Preset:
-    """``preset`` with the checkpoint's schedule, recogniser's preprocessing, parts, default steps and strength.
+    """``preset`` with the checkpoint's schedule, recogniser's preprocessing, parts, default steps, strength and paint.
 
     :raises BundleError: the metadata names a schedule, a preprocessing or a part left out that is not known, more
-        steps than were trained, or a strength that is no share.
+        steps than were trained, or a strength or paint that is no share.
     """
     schedule, preprocessing = metadata.get(SCHEDULE), metadata.get(PREPROCESSING)
     if schedule is not None:
@@ -40,20 +41,24 @@ def stated_preset(preset: Preset, metadata: Mapping[str, str]) -> Preset:
             raise BundleError(f"the checkpoint's default of {steps!r} steps is not from 1 to {preset.schedule.steps}")
         preset = replace(preset, default_steps=int(steps))
     if DEFAULT_STRENGTH in metadata:
-        preset = replace(preset, default_strength=_strength(metadata[DEFAULT_STRENGTH]))
+        preset = replace(preset, default_strength=_share(metadata, DEFAULT_STRENGTH, above_zero=True))
+    if DEFAULT_PAINT in metadata:
+        preset = replace(preset, default_paint=_share(metadata, DEFAULT_PAINT))
     try:
         return ablated(preset, stated_ablations(metadata))
     except InputError as error:
         raise BundleError(f"the checkpoint was trained {error}") from error
 
 
-def _strength(text: str) -> float:
+def _share(metadata: Mapping[str, str], key: str, *, above_zero: bool = False) -> float:
+    text = metadata[key]
     try:
         found = float(text)
     except ValueError as error:
-        raise BundleError(f"the checkpoint's default strength {text!r} is no number") from error
-    if not 0 < found <= 1:
-        raise BundleError(f"the checkpoint's default strength {text} is not above 0 and at most 1")
+        raise BundleError(f"the checkpoint's {key.replace('_', ' ')} {text!r} is no number") from error
+    if not 0 <= found <= 1 or (above_zero and not found):
+        least = "above 0" if above_zero else "at least 0"
+        raise BundleError(f"the checkpoint's {key.replace('_', ' ')} {text} is not {least} and at most 1")
     return found
 
 
