@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.lines import TEXTS, draw
-from runtime.recognizer import LineReader, PPOCRReader, find_model
+from runtime import recognizer
+from runtime.recognizer import LineReader, find_model
 from textsr.alphabet import Alphabet
 from textsr.batch import line_batch
 from textsr.config import Preset
@@ -77,9 +78,8 @@ def _lines(
 
 
 def open_reader() -> LineReader | None:
-    """PP-OCRv6, or None where it is not installed."""
-    model = find_model()
-    return None if model is None else PPOCRReader(model)
+    """The product's reader, or None where it is not installed."""
+    return None if find_model() is None else recognizer.open_reader()
 
 
 @dataclass(frozen=True)

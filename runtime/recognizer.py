@@ -1,18 +1,20 @@
-"""Reading a line with PP-OCRv6, whose weights come in the wheel of ``rapidocr`` (extra [ocr]).
+"""Reading a line with PP-OCRv6, which comes in the wheel of ``rapidocr`` (extra [ocr]).
 
 Only the recognition model's file is used: one crop in, text with a confidence and a centre for each character out.
-A reading depends on the crop alone, never on the other crops of its batch.
+A reading depends on the crop alone, never on the other crops of its batch. `open_reader` gives it the weights that
+textsr ships, which read degraded lines better (`train.reader`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,12 @@ from textsr.resize import bilinear_resize
 logger = logging.getLogger(__name__)
 
 MODEL = "PP-OCRv6_rec_small.onnx"
+BASE = "base_sha256"
+"""Metadata of weights: the hash of the ONNX file that they belong to."""
+SCALE = ".scale"
+"""Ending of the names of factors in a file of weights; see `reweighted`."""
+WEIGHTS = Path(__file__).resolve().parent / "assets" / "degraded.safetensors"
+"""Weights for `MODEL` that were trained on degraded lines; their metadata names the file that they belong to."""
 HEIGHT = 48
 """Pixels: the model's input height."""
 NARROWEST, WIDEST, STRIDE = 320, 3200, 32
@@ -138,24 +146,55 @@ class PPOCRReader:
         return LineReading("".join(text), tuple(confidences), tuple(centres))
 
 
+def open_reader(*, device: str = "cpu", threads: int | None = None, batch_size: int = 8) -> PPOCRReader:
+    """The product's reader: PP-OCRv6 with textsr's weights. Where they cannot be used (another version of the model,
+    a package missing) it has its own, which the log says, and its name.
+
+    :raises InputError, BundleError, DeviceError, EngineError: as `PPOCRReader`.
+    """
+    how: dict[str, Any] = {"device": device, "threads": threads, "batch_size": batch_size}
+    if find_model() is not None:
+        try:
+            return PPOCRReader(weights=WEIGHTS, **how)
+        except (BundleError, InputError) as error:
+            logger.warning("%s: reading with PP-OCRv6's own weights, which read fewer degraded lines", error)
+    return PPOCRReader(**how)
+
+
 def reweighted(model: Path, weights: Path) -> bytes:
-    """The ONNX file ``model`` with the tensors of a safetensors file in place of its own of the same names.
+    """The ONNX file ``model`` with other values for some of its tensors, from a safetensors file by their names.
+
+    Floating values replace the model's own. Those of type int8 are added to them, each row (first axis) times its
+    factor, float32 under the tensor's name and `SCALE`.
 
     :raises InputError: onnx or safetensors is not installed.
-    :raises BundleError: a file cannot be read, or holds a tensor that the model lacks or has in another shape.
+    :raises BundleError: a file cannot be read, or the weights belong to another model: by their metadata's
+        ``base_sha256``, where they have it, or by their names and shapes.
     """
     try:
-        onnx, safetensors = import_module("onnx"), import_module("safetensors.numpy")
+        onnx, safetensors = import_module("onnx"), import_module("safetensors")
     except ImportError as error:
         raise InputError(f"other weights for the recogniser need {error.name}: install the extra [ocr]") from error
     try:
-        values, loaded = safetensors.load(weights.read_bytes()), onnx.load(str(model))
+        content = model.read_bytes()
+        loaded = onnx.load_model_from_string(content)
+        with safetensors.safe_open(weights, "numpy") as file:
+            told = file.metadata() or {}
+            values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except Exception as error:  # theirs share no base class
         raise BundleError(f"{weights}: cannot be read as weights for {model.name} ({error})") from error
+    if told.get(BASE) not in (None, hashlib.sha256(content).hexdigest()):
+        raise BundleError(f"{weights}: belongs to another {model.name} than the one installed, {model}")
     own = {tensor.name: tensor for tensor in loaded.graph.initializer}
-    for name, value in values.items():
+    for name in sorted(name for name in values if not name.endswith(SCALE)):
+        value = values[name]
         if name not in own or tuple(own[name].dims) != value.shape:
             raise BundleError(f"{weights}: {name} {value.shape} is no weight of {model}: they belong to another model")
+        if value.dtype == np.int8:
+            factors = values.get(name + SCALE, np.zeros(0))
+            if factors.shape != value.shape[:1]:
+                raise BundleError(f"{weights}: {name} lacks the factors of its {value.shape[0]} rows")
+            value = onnx.numpy_helper.to_array(own[name]) + (value.T * factors).T
         own[name].CopyFrom(onnx.numpy_helper.from_array(value.astype(np.float32), name))
     return bytes(loaded.SerializeToString())
 

@@ -11,6 +11,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime import recognizer
 from runtime.bundle import Bundle
 from runtime.call import Call
 from runtime.deadline import Cancelled, Deadline
@@ -19,7 +20,7 @@ from runtime.executors import open_executor
 from runtime.finish import Tools
 from runtime.judging import Guard
 from runtime.options import Gate, Options, Split
-from runtime.recognizer import LineReader, PPOCRReader, find_model
+from runtime.recognizer import LineReader, find_model
 from runtime.result import Result
 from runtime.transocr import open_transocr
 from runtime.turns import Turns
@@ -244,8 +245,7 @@ def open_reader(bundle: Bundle, executor: Executor, threads: int | None = None) 
     if bundle.recognizer == "transocr":
         return open_transocr(bundle, executor)
     if bundle.recognizer == "rapidocr":
-        model = find_model()
-        if model is not None:
-            return PPOCRReader(model, threads=threads)
+        if find_model() is not None:
+            return recognizer.open_reader(threads=threads)
         logger.warning("the recogniser is not installed (extra [ocr]): lines are restored from the picture alone")
     return None

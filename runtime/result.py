@@ -44,9 +44,9 @@ class Result:
     by which a vertical line was turned to be restored, 0, 90 or 270; ``stacked``: its characters stood upright and
     were laid out as a row. ``evidence`` is what a guard found.
 
-    ``executor`` and ``reader``: what ran the graphs, as onnxruntime:cpu, and what read the line: PP-OCRv6, "given" for
-    a text of the caller's; empty where none did. ``seed``, ``steps``, ``strength`` and ``paint`` are those of the
-    call.
+    ``executor`` and ``reader``: what ran the graphs, as onnxruntime:cpu, and what read the line, as PP-OCRv6+degraded,
+    "given" for a text of the caller's; empty where none did. ``seed``, ``steps``, ``strength`` and ``paint`` are those
+    of the call.
     """
 
     image: NDArray[np.uint8]

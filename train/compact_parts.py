@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from runtime.recognizer import LineReader, PPOCRReader
+from runtime.recognizer import LineReader, PPOCRReader, open_reader
 from textsr.checkpoint import load_model, load_weights
 from textsr.config import Preset, preset
 from textsr.errors import InputError
@@ -228,7 +228,8 @@ class Parts:
     def _diagnostician(self, checkpoint: Path, name: str) -> tuple[Diagnostician, ModelRestorer]:
         self._reader = self._reader or PPOCRReader(threads=self.options.threads or None)
         if not self._validation:
-            self._validation = validation_lines(LinePool(self.val_pool), self.options.val_lines, self._reader)
+            reader = open_reader(threads=self.options.threads or None)
+            self._validation = validation_lines(LinePool(self.val_pool), self.options.val_lines, reader)
         model = load_model(checkpoint, self.config)
         assert isinstance(model, Model)
         named = f"{checkpoint.parent.name}/{checkpoint.name}"

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from runtime.bundle import SHIPPED
-from runtime.recognizer import LineReader, PPOCRReader
+from runtime.recognizer import LineReader, PPOCRReader, open_reader
 from textsr.checkpoint import load_model
 from textsr.config import PRESETS, preset
 from textsr.errors import InputError, TextSRError
@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model = load_model(checkpoint, config)
         assert isinstance(model, Model)
         reader = PPOCRReader(threads=given.threads or None)
-        lines = validation_lines(LinePool(given.pool), given.lines, reader)
+        lines = validation_lines(LinePool(given.pool), given.lines, open_reader(threads=given.threads or None))
         about: dict[str, object] = {"preset": config.name, "checkpoint": checkpoint.name, "precision": given.precision}
         work = Diagnostician(lines, reader, given.out, about, device)
         restorer = ModelRestorer(model, device, precision=given.precision, batch_size=given.batch_size)

@@ -185,10 +185,10 @@ def _correlation(by_level: list[list[Aligned]]) -> float:
 
 def fit_readings(job: FitJob, out: Path) -> NoiseStats:
     """Measures, writes the model to ``out`` and the look-alikes beside it, and returns the figures."""
-    from runtime.recognizer import PPOCRReader
+    from runtime.recognizer import open_reader
 
     alphabet, pool = Alphabet.load(), LinePool(job.pool)
-    reader = PPOCRReader(threads=job.threads)
+    reader = open_reader(threads=job.threads)
     severities = np.linspace(0, 1, job.severities)
     rng = np.random.default_rng(job.seed)
     found: list[list[Aligned]] = []

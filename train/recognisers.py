@@ -1,7 +1,8 @@
 """The two recognisers of Algorithm 1: what each reads on a batch of degraded lines, and its loss on restored ones.
 
-TransOCR is the paper's and comes in the checkpoint; PP-OCRv6 is the one that the shipped bundles read with. Both are
-frozen, run on the device of the model, and read what they would be shown when a line is restored.
+TransOCR is the paper's and comes in the checkpoint; PP-OCRv6 has its own weights here, not those for degraded lines
+that the product reads with (`train.reader`), which are easier to please. Both are frozen, run on the device of the
+model, and read what they would be shown when a line is restored.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """RapidOCR (package ``rapidocr`` 3): its crops are restored after detection and turning, before they are read.
 
-Where RapidOCR reads with PP-OCRv6, its default, it is the recogniser that also tells our restoration what a line says:
-its confidence in a restored line is then no independent witness.
+Where RapidOCR reads with PP-OCRv6, its default, it is, but for some training, the recogniser that also tells our
+restoration what a line says: its confidence in a restored line is then no independent witness.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runtime import recognizer
 from runtime.recognizer import NARROWEST, PPOCRReader, find_model, padded_width, prepare
 from runtime.restorer import open_reader
 from tests.runtime.helpers import StubExecutor, draw_line, stub_bundle
@@ -102,11 +103,41 @@ def test_other_weights_are_taken(reader: PPOCRReader, tmp_path: Path) -> None:
     assert [reading.text for reading in gone.read(LINES)] != [reading.text for reading in reader.read(LINES)]
 
 
+def test_the_product_reads_with_its_own_weights(reader: PPOCRReader) -> None:
+    pytest.importorskip("onnx")
+    ours = recognizer.open_reader(threads=1)
+    assert ours.name == "PP-OCRv6+degraded"
+    assert [found.text for found in ours.read(LINES)] == [found.text for found in reader.read(LINES)]
+    assert any(
+        not np.allclose(one.confidences, other.confidences, atol=1e-3)
+        for one, other in zip(ours.read(LINES), reader.read(LINES), strict=True)
+    )
+
+
+def test_weights_for_another_version_are_left_out_and_that_is_said(
+    reader: PPOCRReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    numpy_files = pytest.importorskip("safetensors.numpy")
+    path = tmp_path / "degraded.safetensors"
+    numpy_files.save_file({"linear_0.w_0": np.zeros((120, 360), np.float32)}, path, {recognizer.BASE: "0" * 64})
+    with pytest.raises(BundleError, match="belongs to another PP-OCRv6"):
+        PPOCRReader(weights=path)
+    monkeypatch.setattr(recognizer, "WEIGHTS", path)
+    plain = recognizer.open_reader(threads=1)
+    assert plain.name == "PP-OCRv6"
+    assert "reading with PP-OCRv6's own weights" in caplog.text
+    assert plain.read(LINES) == reader.read(LINES)
+
+
 def test_weights_of_another_model_are_refused(reader: PPOCRReader, tmp_path: Path) -> None:
     numpy_files = pytest.importorskip("safetensors.numpy")
-    for values in ({"other": np.zeros(3, np.float32)}, {"linear_0.w_0": np.zeros((2, 2), np.float32)}):
+    for values, said in (
+        ({"other": np.zeros(3, np.float32)}, "another model"),
+        ({"linear_0.w_0": np.zeros((2, 2), np.float32)}, "another model"),
+        ({"linear_0.w_0": np.zeros((120, 360), np.int8)}, "lacks the factors"),
+    ):
         numpy_files.save_file(values, tmp_path / "w.safetensors")
-        with pytest.raises(BundleError, match="another model"):
+        with pytest.raises(BundleError, match=said):
             PPOCRReader(weights=tmp_path / "w.safetensors")
     (tmp_path / "w.safetensors").write_bytes(b"nothing")
     with pytest.raises(BundleError, match="cannot be read"):

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import torch
@@ -14,12 +15,12 @@ from safetensors.torch import load_file, save_file
 pytest.importorskip("rapidocr", reason="the recogniser's weights come with it")
 pytest.importorskip("stlpips_pytorch", reason="training imports the perceptual loss")
 
-from runtime.recognizer import MODEL, PPOCRReader
+from runtime.recognizer import MODEL, PPOCRReader, reweighted
 from tests.runtime.helpers import draw_line
 from tests.train.small import config, write_pools
 from textsr.checkpoint import read_metadata
 from textsr.errors import InputError
-from train import run
+from train import reader, run
 from train.losses import package_file
 from train.reader import CLEAN_SHARE, ReaderNetwork, ReaderStage, load_reader
 
@@ -90,14 +91,48 @@ def test_a_run_ends_in_weights_that_the_product_takes(tmp_path: Path) -> None:
     assert (out / "samples_000003.png").is_file()
     assert list((tmp_path / "shards").glob("*.safetensors"))
     line = draw_line("Hello 42")
-    reader = PPOCRReader(weights=out / "model.safetensors", threads=1)
-    assert reader.read([line])[0].text == "Hello 42"
+    product = PPOCRReader(weights=out / "model.safetensors", threads=1)
+    assert product.read([line])[0].text == "Hello 42"
     fresh = ReaderNetwork(package_file("rapidocr", f"models/{MODEL}"))
     load_reader(fresh, out / "model.safetensors")
     saved = load_file(out / "model.safetensors")
     assert all(torch.equal(fresh.named()[name], value) for name, value in saved.items())
     before = ReaderNetwork(package_file("rapidocr", f"models/{MODEL}")).named()
     assert any(not torch.equal(before[name], value) for name, value in saved.items())
+
+
+def test_what_is_shipped_is_what_was_trained(network: ReaderNetwork, tmp_path: Path) -> None:
+    """Each weight is at most half a step of its row off, a 254th of the largest change in the row."""
+    base, generator = network.named(), torch.Generator().manual_seed(0)
+    path, out = tmp_path / "model.safetensors", tmp_path / "shipped.safetensors"
+    values = {name: value + 0.01 * torch.randn(value.shape, generator=generator) for name, value in base.items()}
+    values["linear_0.w_0"][3] = base["linear_0.w_0"][3]  # a row that did not change
+    save_file(values, path)
+    assert reader.main([str(tmp_path), "--out", str(out)]) == 0
+    assert out.stat().st_size < 0.6 * path.stat().st_size / 2
+    made = onnx.load_model_from_string(reweighted(package_file("rapidocr", f"models/{MODEL}"), out))
+    found = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
+    for name, value in values.items():
+        steps = (value - base[name]).flatten(1).abs().amax(1) / 254 if value.dim() > 1 else value.abs() * 2**-10
+        wrong = torch.from_numpy(found[name].copy()).sub(value).abs()
+        assert (wrong.view(len(value), -1).amax(1) <= steps + 1e-6).all(), name
+    assert reader.main([str(tmp_path / "nothing"), "--out", str(out)]) == 1
+
+
+def test_parts_of_what_was_learned_are_added(network: ReaderNetwork, tmp_path: Path) -> None:
+    base = network.named()
+    for number, change in enumerate((0.5, -1.0)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        save_file({name: value + change for name, value in base.items()}, folder / "model.safetensors")
+    runs = [tmp_path / "0", tmp_path / "1"]
+    fresh = ReaderNetwork(package_file("rapidocr", f"models/{MODEL}"))
+    found = reader.mean(runs, (0.2, 0.3), fresh)
+    assert all(torch.allclose(found[name], value - 0.2, atol=1e-5) for name, value in base.items())
+    out = tmp_path / "shipped.safetensors"
+    assert reader.main([*map(str, runs), "--shares", "0.2", "0.3", "--out", str(out)]) == 0
+    assert json.loads(read_metadata(out)["shares"]) == [0.2, 0.3]
+    assert reader.main([*map(str, runs), "--shares", "0.2", "--out", str(out)]) == 1
 
 
 def test_other_weights_are_no_start(network: ReaderNetwork, tmp_path: Path) -> None:
