@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lines = chosen(given.testset, given.lines, given.shortest, given.severities.split(","))
     restorer, inputs = Restorer.open(given.bundle), [line.lr for line in lines]
     shown = [[testset.enlarge(image) for image in inputs]]
-    shown += [[result.image for result in restorer(inputs, strength=strength)] for strength in (None, 1.0)]
+    shown += [[result.image for result in restorer(inputs, paint=paint)] for paint in (None, 0.0)]
     given.out.parent.mkdir(parents=True, exist_ok=True)
     picture(list(zip(*shown, strict=True))).save(given.out)
     if given.examples is not None:

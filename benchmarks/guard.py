@@ -127,7 +127,8 @@ def _report(options: argparse.Namespace, bundle: Bundle, steps: int, words: Sequ
         "format": guard_result.FORMAT, "command": machine.command(words, "benchmarks.guard"),
         "commit": machine.commit(), "versions": machine.versions(), "device": machine.device("cpu"),
         "bundle": bundle.path.name, "manifest": sha256(bundle.path / MANIFEST),
-        "steps": steps, "strength": bundle.preset.default_strength, "seed": options.seed, "options": asdict(thresholds),
+        "steps": steps, "strength": bundle.preset.default_strength, "paint": bundle.preset.default_paint,
+        "seed": options.seed, "options": asdict(thresholds),
     }  # fmt: skip
     for split in SPLITS:
         rows = _rows(split, options, bundle, steps)

@@ -29,7 +29,7 @@ from benchmarks.guard_rates import (
 from runtime.guard import GuardOptions
 from textsr.errors import InputError
 
-FORMAT = 3
+FORMAT = 4
 RESULT, PICTURE = blocks.ROOT / "benchmarks" / "results" / "guard.json", blocks.ROOT / "docs" / "guard.png"
 BLOCK = "guard"
 Data = Mapping[str, Any]
@@ -141,7 +141,8 @@ def _table(data: Data) -> list[str]:
     warning = "" if split == "test" else "**Not measured on the test split yet**; these lines chose the thresholds. "
     head = (
         f"{warning}**{test['without']['lines']} lines of the {split} split**, restored in {steps} at strength "
-        f"{data['strength']:g} and judged by {test['judge']}; confidently: with a mean confidence of {CONFIDENT:g} or "
+        f"{data['strength']:g} with paint {data['paint']:g} and judged by {test['judge']}; confidently: with a mean "
+        f"confidence of {CONFIDENT:g} or "
         f"more; in brackets: exact {SURE:.0%} intervals, in percent."
     )
     return [

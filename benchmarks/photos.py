@@ -195,6 +195,7 @@ def _measured(options: argparse.Namespace, words: Sequence[str]) -> int:
             "commit": machine.commit(), "versions": machine.versions(), "source": options.source, "judge": judge.name,
             "bundle": Path(options.bundle).name, "executor": restorer.executor.name, "seed": options.seed,
             "steps": restorer.preset.default_steps, "strength": restorer.preset.default_strength,
+            "paint": restorer.preset.default_paint,
             "photographs": len({line.file for line in lines}), "lines": len(lines), "dropped": dict(dropped),
         }  # fmt: skip
         for height in options.rows:

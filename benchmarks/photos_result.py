@@ -14,7 +14,7 @@ from textsr.errors import InputError
 from textsr.files import atomic
 from train.metrics import NORMALISATION, accuracy, ned
 
-FORMAT = 1
+FORMAT = 2
 RESULTS = Path(__file__).resolve().parent / "results"
 BLOCK, JSON, MARKDOWN = "photos", "photos.json", "photos.md"
 ENLARGED, RESTORED, DEFAULT = range(3)
@@ -100,7 +100,8 @@ def table(found: Data) -> str:
     lines.insert(1, "|" + "---|" * len(HEAD))
     first = (
         f"**{found['lines']} lines of {found['photographs']} photographs**{source}, shrunk; bundle {found['bundle']}, "
-        f"{steps}, strength {found['strength']:g}, {found['executor']}; read right by {found['judge']}, in percent."
+        f"{steps}, strength {found['strength']:g}, paint {found['paint']:g}, {found['executor']}; read right by "
+        f"{found['judge']}, in percent."
     )
     last = (
         "Truth is what the product's recogniser and the judge read alike at full size"

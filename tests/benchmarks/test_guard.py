@@ -140,6 +140,7 @@ def data() -> dict[str, Any]:
         "format": guard_result.FORMAT,
         "steps": 4,
         "strength": 0.5,
+        "paint": 0.5,
         "options": asdict(OPTIONS),
         "test": part,
         "validation": part | guard_result.fitted(ROWS, OPTIONS),

@@ -33,7 +33,8 @@ ROWS = [
 ]
 ABOUT: dict[str, Any] = {
     "format": photos_result.FORMAT, "source": "test pictures", "judge": "J", "bundle": "compact", "steps": 4,
-    "strength": 0.85, "executor": "onnxruntime:cpu", "photographs": 1, "lines": 4, "dropped": {"nothing read": 2},
+    "strength": 0.85, "paint": 0.5, "executor": "onnxruntime:cpu", "photographs": 1, "lines": 4,
+    "dropped": {"nothing read": 2},
 }  # fmt: skip
 
 
