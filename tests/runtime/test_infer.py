@@ -64,6 +64,17 @@ def test_the_report(folder: Path) -> None:
     assert not (folder / "out" / "bad.png").exists()
 
 
+def test_strength_and_paint_are_passed_on(folder: Path) -> None:
+    pictures = {}
+    for paint in ("0", "0.5"):
+        assert run("in/a.png", "-o", paint, "--strength", "0.6", "--paint", paint, "--report", f"{paint}.jsonl") == 0
+        record = json.loads((folder / f"{paint}.jsonl").read_text(encoding="utf-8"))
+        assert (record["strength"], record["paint"]) == (0.6, float(paint))
+        pictures[paint] = load_image(folder / paint / "a.png")
+    assert (pictures["0"] != pictures["0.5"]).any()
+    assert run("in/a.png", "-o", "out", "--paint", "2") != 0
+
+
 @pytest.mark.parametrize("batch", ["1", "2", "8"])
 def test_bad_files_are_named_and_the_others_go_on(folder: Path, capsys: pytest.CaptureFixture[str], batch: str) -> None:
     whole = (folder / "in" / "a.png").read_bytes()

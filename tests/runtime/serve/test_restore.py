@@ -36,15 +36,16 @@ def ask(client: Client, *pictures: bytes, **choices: Any) -> Any:
 
 def test_json_and_form_give_what_the_restorer_gives() -> None:
     restorer = stub_restorer(KnowingReader())
-    alone = restorer([decode_image(line(0))], seed=3, steps=2)[0]
+    alone = restorer([decode_image(line(0))], seed=3, steps=2, strength=0.6, paint=0.5)[0]
+    how = {"seed": 3, "steps": 2, "strength": 0.6, "paint": 0.5}
     with serving(restorer) as client:
-        first = ask(client, line(0), seed=3, steps=2, reread=True, show_input=True).json()["results"][0]
-        form = client.post(
-            "/v1/restore", files=[("file", ("a.png", line(0)))], data={"seed": "3", "steps": "2", "text": "Hello 42"}
-        )
+        first = ask(client, line(0), **how, reread=True, show_input=True).json()["results"][0]
+        words = {name: str(value) for name, value in how.items()} | {"text": "Hello 42"}
+        form = client.post("/v1/restore", files=[("file", ("a.png", line(0)))], data=words)
         second = form.json()["results"][0]
     assert (pixels(base64.b64decode(first["image"])) == alone.image).all()
     assert (first["width"], first["height"]) == alone.image.shape[1::-1]
+    assert (first["strength"], first["paint"]) == (0.6, 0.5)
     assert (first["text"], first["applied"], first["cause"], first["seed"], first["steps"]) == (
         "Hello 42",
         True,
