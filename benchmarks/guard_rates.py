@@ -23,8 +23,10 @@ SURE = 0.95
 Threshold = Literal["min_confidence", "min_likeness"]
 THRESHOLDS: dict[Threshold, tuple[float, ...]] = {
     "min_confidence": (0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99),
-    "min_likeness": (-1.0, 0.8, 0.9, 0.93, 0.95, 0.96, 0.97, 0.975, 0.98, 0.985, 0.99, 0.993, 0.995, 0.997, 0.999),
-}
+    "min_likeness": (
+        -1.0, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.95, 0.96, 0.97, 0.975, 0.98, 0.985, 0.99, 0.995, 0.999,
+    ),
+}  # fmt: skip
 """What is tried of each threshold that `choose` chooses; all others have to hold without being fitted."""
 
 

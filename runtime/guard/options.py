@@ -33,12 +33,12 @@ class GuardOptions:
     ``complete``: gather all evidence, also where the decision has fallen; else what costs most is left out then.
     """
 
-    min_similarity: float = 0.65
-    min_column: float = 0.6
+    min_similarity: float = 0.4
+    min_column: float = 0.4
     max_change: float = 0.0
     max_doubt: float = 0.0
-    min_likeness: float = 0.97
-    min_confidence: float = 0.98
+    min_likeness: float = 0.8
+    min_confidence: float = 0.92
     max_drop: float = 0.1
     never_change_text: bool = False
     without_reader: WithoutReader = "refuse"
