@@ -139,7 +139,7 @@ def test_what_only_the_text_painted_is_seen_beside_the_picture_alone() -> None:
 def test_a_painted_character_is_seen_in_the_picture() -> None:
     scene = Scene().line("4713", "4713", "4713", painted=True)
     again = scene.again()
-    (verdict,) = Guard().judge(scene.candidates, again)
+    (verdict,) = Guard(GuardOptions(min_column=0.6)).judge(scene.candidates, again)
     assert verdict.evidence["objection"] == "picture"
     assert not verdict.applied
     assert again.asked == []  # what is dear is not asked for when the cheap has decided
@@ -165,7 +165,7 @@ def test_rules(before: str, after: str, blind: str, sure: float, rule: str) -> N
 def test_all_evidence_where_it_is_asked_for() -> None:
     scene = Scene().line("abc", "xyz", "abc", painted=True)
     again = scene.again()
-    (verdict,) = Guard(GuardOptions(complete=True)).judge(scene.candidates, again)
+    (verdict,) = Guard(GuardOptions(min_column=0.6, complete=True)).judge(scene.candidates, again)
     assert verdict.evidence["objection"] == "picture"
     assert (verdict.evidence["blind"], verdict.evidence["edits"], again.asked) == ("abc", 3, [0])
 
