@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from benchmarks import blocks, testset
 from benchmarks.testset import TestLine
-from runtime.recognizer import find_model, open_reader
+from runtime.recognizer import open_reader
 from textsr.alphabet import Alphabet
 from textsr.batch import line_batch
 from textsr.checkpoint import load_model, read_metadata, stated_preset
@@ -74,8 +74,6 @@ class Score:
 
 def read_lines(folder: Path, count: int, shape: Preset) -> list[Line]:
     """The first ``count`` lines of a test split with what the product's recogniser reads. Raises InputError."""
-    if find_model() is None:
-        raise InputError("the recogniser is not installed: pip install 'textsr[ocr]'")
     reader, lines = open_reader(threads=torch.get_num_threads()), list(testset.read(folder, count))
     if len(lines) < count:
         raise InputError(

@@ -10,22 +10,20 @@ docs/, from where ``--readme`` puts them into README.md and docs/trust.md, measu
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
-from benchmarks import blocks, guard_result, testset
+from benchmarks import commands, guard_result, testset
 from benchmarks.guard_lines import GuardLine, RatedReader, Row, Rows, model_judge, record, validation_lines
 from benchmarks.methods import sha256
 from benchmarks.speed import machine
 from runtime import Restorer
 from runtime.bundle import MANIFEST, Bundle
 from runtime.guard import GuardOptions
-from textsr.errors import InputError, TextSRError
+from textsr.errors import InputError
 from train.evaluation.judge import Judge
 
 SPLITS = ("validation", "test")
@@ -42,11 +40,8 @@ def parser() -> argparse.ArgumentParser:
     add("--data", metavar="SPEC", help="validation lines, see train.data (for instance pool:DIR)")
     add("--judge", type=Path, metavar="FILE", help="ONNX file of the recogniser that judges validation lines")
     add("--judge-name", default="", help="what it is called in the report (default: the file's name)")
-    add("--bundle", default="compact", help="name or folder of the bundle (default: compact)")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads (default: all)")
+    commands.add_restorer(made)
     add("--steps", type=int, help="steps of restoring (default: the bundle's)")
-    add("--seed", type=int, default=0, help="seed of the restoration")
     add("--testset", type=Path, default=testset.FOLDER, help="folder of the test split (made if missing)")
     add("--out", type=Path, default=OUT, help="folder for the recorded lines")
     add("--report", action="store_true", help="record nothing: report on what --out holds")
@@ -57,23 +52,17 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 1 with a message when something is missing."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    options = parser().parse_args(words)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        if options.readme:
-            blocks.write(guard_result.BLOCK, guard_result.parts(guard_result.read()))
-            return 0
-        bundle = Bundle.open(options.bundle)
-        steps = bundle.preset.default_steps if options.steps is None else options.steps
-        steps = bundle.preset.schedule.steps if steps is None else steps
-        if not options.report:
-            for split in options.split or ["test"]:
-                _record(split, options, bundle, steps)
-        return _report(options, bundle, steps, words)
-    except TextSRError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+    return commands.run(parser(), arguments, guard_result, _measured)
+
+
+def _measured(options: argparse.Namespace, words: Sequence[str]) -> int:
+    bundle = Bundle.open(options.bundle)
+    steps = bundle.preset.default_steps if options.steps is None else options.steps
+    steps = bundle.preset.schedule.steps if steps is None else steps
+    if not options.report:
+        for split in options.split or ["test"]:
+            _record(split, options, bundle, steps)
+    return _report(options, bundle, steps, words)
 
 
 def _kept(split: str, options: argparse.Namespace, bundle: Bundle, steps: int) -> Rows:

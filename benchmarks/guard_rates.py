@@ -27,7 +27,7 @@ THRESHOLDS: dict[Threshold, tuple[float, ...]] = {
         -1.0, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.93, 0.95, 0.96, 0.97, 0.975, 0.98, 0.985, 0.99, 0.995, 0.999,
     ),
 }  # fmt: skip
-"""What is tried of each threshold that `choose` chooses; all others have to hold without being fitted."""
+"""What is tried of each threshold that `choose` chooses; all others are `GuardOptions`' own."""
 
 
 @dataclass(frozen=True)

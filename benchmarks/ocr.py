@@ -9,7 +9,6 @@ README.md and docs/results.md.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 import time
@@ -26,7 +25,7 @@ from tqdm import tqdm
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import blocks, ocr_result, testset
+from benchmarks import commands, ocr_result, testset
 from benchmarks.ocr_pages import PAPERS, Page, compose, match
 from benchmarks.quality_result import versions
 from benchmarks.speed import machine
@@ -35,7 +34,7 @@ from runtime import Restorer
 from runtime.guard import Guard
 from runtime.options import Options
 from runtime.plugins.lines import Lines
-from textsr.errors import InputError, TextSRError
+from textsr.errors import InputError
 
 RECOGNISERS = {
     "default": ("", ""),
@@ -173,17 +172,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 1 with a message when something is missing."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    options = parser().parse_args(words)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        if options.readme:
-            blocks.write(ocr_result.BLOCK, ocr_result.parts(ocr_result.read()))
-            return 0
-        return _measured(options, words)
-    except TextSRError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+    return commands.run(parser(), arguments, ocr_result, _measured)
 
 
 def _measured(options: argparse.Namespace, words: Sequence[str]) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks import blocks, photos_result
+from benchmarks import commands, photos_result
 from benchmarks.photos_result import Row
 from benchmarks.pictures import Panel, write_pictures
 from benchmarks.speed import machine
@@ -33,7 +32,7 @@ from runtime.options import Gate
 from runtime.pages.detector import Detector, RapidOCRDetector
 from runtime.pages.geometry import cut_out
 from runtime.recognizer import LineReader
-from textsr.errors import InputError, TextSRError
+from textsr.errors import InputError
 from textsr.images import load_image
 from textsr.inputs import collect
 from train.evaluation.degradation import enlarge
@@ -153,10 +152,7 @@ def parser() -> argparse.ArgumentParser:
         default=list(ROWS),
         help="heights that lines are shrunk to (default: %(default)s)",
     )
-    add("--bundle", default="compact", help="name or folder of the bundle (default: compact)")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads (default: all)")
-    add("--seed", type=int, default=0, help="seed of the restoration")
+    commands.add_restorer(made)
     add("--source", default="", help="where the photographs are from, said beside the figures")
     add("--out", type=Path, default=Path("runs/photos"), help="folder for JSON, table and pictures")
     add("--save", action="store_true", help="also write JSON and table into benchmarks/results/")
@@ -166,17 +162,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 1 with a message when something is missing."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    options = parser().parse_args(words)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        if options.readme:
-            blocks.write(photos_result.BLOCK, photos_result.parts(photos_result.read()))
-            return 0
-        return _measured(options, words)
-    except TextSRError as error:
-        sys.stderr.write(f"benchmarks.photos: {error}\n")
-        return 1
+    return commands.run(parser(), arguments, photos_result, _measured)
 
 
 def _measured(options: argparse.Namespace, words: Sequence[str]) -> int:

@@ -9,7 +9,6 @@ from where ``--readme`` puts the tables into README.md and docs/results.md.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import re
 import sys
@@ -23,14 +22,14 @@ from tqdm import tqdm
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import blocks, quality_result, seconds, testset
+from benchmarks import commands, quality_result, seconds, testset
 from benchmarks.compare import BASE, ranking
 from benchmarks.methods import ALL, MethodOptions, Opened, Output, find_method, names
 from benchmarks.pictures import Panel, choose, write_pictures
 from benchmarks.scoring import HR, Score, Scorer, Store, digest, hr_score, score
 from benchmarks.speed import machine
 from benchmarks.testset import TestLine
-from textsr.errors import InputError, TextSRError
+from textsr.errors import InputError
 from train.evaluation.judge import Judge
 from train.metrics import NORMALISATION
 
@@ -133,10 +132,7 @@ def parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("--lines", type=int, default=testset.LINES, help="1000 for a claim, 120 for a quick look")
     add("--methods", default="bicubic,ours", help=f"comma-separated: {', '.join(ALL)}, module:function; or all")
-    add("--bundle", default="compact", help="name or folder of the bundle (default: compact)")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    add("--threads", type=int, default=os.cpu_count() or 1, help="CPU threads of every method (default: all)")
-    add("--seed", type=int, default=0, help="seed of the restoration")
+    commands.add_restorer(made, "CPU threads of every method (default: all)")
     add("--steps", type=int, default=None, help="residual-shift steps of plain ours (default: the bundle's)")
     add("--out", type=Path, default=Path("runs/quality"), help="folder for JSON, tables and pictures")
     add("--testset", type=Path, default=testset.FOLDER, help="folder of the test split (made if missing)")
@@ -156,17 +152,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 1 with a message when something is missing."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    options = parser().parse_args(words)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        if options.readme:
-            blocks.write(quality_result.BLOCK, quality_result.parts(quality_result.read()))
-            return 0
-        return _measured(options, words)
-    except TextSRError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+    return commands.run(parser(), arguments, quality_result, _measured)
 
 
 @dataclass(frozen=True)

@@ -76,10 +76,10 @@ class Restored:
         strength = 1.0 if options.strength is None else options.strength
         if strength == 1 and not self.strokes:
             return restored
-        strokes = None
+        paint = None
         if self.strokes:
-            strokes = resample(self._joined(self.strokes, options), height, width) * np.float32(options.paint or 0.0)
-        return blend(enlarged(self.line.laid.image, scale), restored, strength, strokes)
+            paint = resample(self._joined(self.strokes, options), height, width) * np.float32(options.paint or 0.0)
+        return blend(enlarged(self.line.laid.image, scale), restored, strength, paint)
 
     def _joined(self, parts: Mapping[int, NDArray[np.float32]], options: Options) -> NDArray[np.float32]:
         """The line (H, w, 3) of what its pieces are, 0 where a piece is none."""
@@ -110,16 +110,16 @@ def blend(
     input_: NDArray[np.uint8],
     restored: NDArray[np.uint8],
     strength: float,
-    strokes: NDArray[np.float32] | None = None,
+    paint: NDArray[np.float32] | None = None,
 ) -> NDArray[np.uint8]:
-    """``strength`` (0..1) of the restored line and the rest of the enlarged input, both (h, w, 3), and ``strokes``
+    """``strength`` (0..1) of the restored line and the rest of the enlarged input, both (h, w, 3), and ``paint``
     (h, w, 3) in units of [-1, 1] on top.
 
     What the network paints wrong is paler in it, and what the input shows remains: see `Preset.default_strength`.
     """
     mixed = (1 - strength) * input_.astype(np.float32) + strength * restored.astype(np.float32)
-    if strokes is not None:
-        mixed += np.float32(127.5) * strokes
+    if paint is not None:
+        mixed += np.float32(127.5) * paint
     return np.rint(mixed).clip(0, 255).astype(np.uint8)
 
 

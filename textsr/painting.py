@@ -55,8 +55,7 @@ def fit_paint(text: TextArrays, picture: Array) -> TextArrays:
     drawn = np.flatnonzero((text.weights > 0) & (text.tokens < len(load_packed()) - 1) & (text.widths > 0))
     contrasts, softness = np.zeros_like(text.contrasts), np.zeros_like(text.softness)
     if len(drawn):
-        glyphs: Array = np.divide(unpack(load_packed()[text.tokens[drawn]]), 15, dtype=np.float32)
-        found, softness[:] = _fit(glyphs, _Windows(text, drawn, picture))
+        found, softness[:] = _fit(_bitmaps(text.tokens[drawn]), _Windows(text, drawn, picture))
         contrasts[drawn] = found * text.weights[drawn, None]
     return replace(text, contrasts=contrasts, softness=softness)
 
@@ -73,7 +72,7 @@ def strokes(text: TextArrays, picture: Array, share: float, preset: Preset) -> A
     drawn = np.flatnonzero(text.contrasts.any(axis=1))
     if not len(drawn):
         return np.zeros((preset.height, preset.width, 3), np.float32)
-    glyphs: Array = np.divide(unpack(load_packed()[text.tokens[drawn]]), 15, dtype=np.float32)
+    glyphs = _bitmaps(text.tokens[drawn])
     sides = ((text.middles, text.heights, preset.height), (text.centres, text.widths, preset.width))
     down, right = [], []
     for sign, blur in ((1, 1.0), (-1, max(1.0, float(text.softness[0])))):
@@ -85,6 +84,11 @@ def strokes(text: TextArrays, picture: Array, share: float, preset: Preset) -> A
     contrasts = np.tile(text.contrasts[drawn], (2, 1))
     planes = [(stretched * one[:, None, None]).transpose(1, 0, 2).reshape(preset.height, -1) for one in contrasts.T]
     return np.stack([plane @ across for plane in planes], axis=-1)
+
+
+def _bitmaps(tokens: NDArray[np.int64]) -> Array:
+    """(n,SIZE,SIZE) in [0,1]."""
+    return np.divide(unpack(load_packed()[tokens]), 15, dtype=np.float32)
 
 
 def _taking(at: NDArray[Any], size: NDArray[Any], count: int, blur: float) -> Array:

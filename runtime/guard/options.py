@@ -17,9 +17,10 @@ class GuardOptions:
     (`benchmarks.guard_rates.choose`) on 900 lines of the validation split that PP-OCRv3, which judges there, reads in
     high resolution, restored in 4 steps at strength 0.7 with paint 0.75: of 528 lines whose input is read right the
     guard lets 1 out wrong (24 without it), so less than 1% of other such lines, and 62 of 138 that restoring makes
-    readable. The first two were set by hand on 400 of them: paint changes what a line shrinks to. More steps change
-    more, so more is refused; with other strength or paint pictures are more or less alike. On 1,000 lines of the test
-    split, judged by PP-OCRv4: 5 of 682 (19 without it) and 49 of 127, see ``benchmarks/results/guard.json``.
+    readable. ``min_similarity`` and ``min_column`` were set by hand on 400 of them: paint changes what a line shrinks
+    to. More steps change more, so more is refused; with other strength or paint pictures are more or less alike. On
+    1,000 lines of the test split, judged by PP-OCRv4: 5 of 682 (19 without it) and 49 of 127, see
+    ``benchmarks/results/guard.json``.
 
     ``min_similarity``: structural similarity, -1..1, that the restored line, shrunk again, has to the input at least;
     ``min_column``: the same of its worst character's columns, so that one changed character is not averaged away.
