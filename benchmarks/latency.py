@@ -19,6 +19,9 @@ import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+if __package__ in (None, ""):  # run as a file
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from benchmarks import blocks
 from benchmarks.difftsr.networks import SIZES
 from benchmarks.speed import apart, checks, machine, show, turns

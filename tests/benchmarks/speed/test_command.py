@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +161,11 @@ def test_what_a_run_was_made_with(tmp_path: Path) -> None:
     assert show.stem("NVIDIA H100 80GB, HBM3") == "latency-nvidia-h100-80gb-hbm3"
     assert machine.device("cpu")["kind"] == "cpu"
     assert DIFFTSR in plan(Choices())[0].label
+
+
+def test_it_runs_as_a_file(tmp_path: Path) -> None:
+    command = [sys.executable, str(blocks.ROOT / "benchmarks" / "latency.py"), "--plan"]
+    bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=tmp_path, env=bare, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "DiffTSR" in done.stdout
