@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 
 from textsr.errors import EngineError, InputError
 from textsr.loop import Executor, LoopKey
@@ -25,6 +26,8 @@ from textsr.replay import Looper
 Precision = Literal["fp32", "tf32", "fp16", "bf16"]
 _TYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _ALIGNMENT = 256
+COMPILED_SIZES = 64
+"""Of a graph's inputs, over all executors of a process, that can be compiled for."""
 
 
 class TorchExecutor:
@@ -33,7 +36,8 @@ class TorchExecutor:
     ``name`` tells device and precision: ``torch:cpu`` is float32, the reference; ``torch:cuda:0:fp16`` has the networks
     in half precision and what lies between them in float32 (`textsr.networks.precision.lower`). ``fp32`` means TF32 is
     off in matrix products and convolutions while graphs run, ``tf32`` that it is on in both, whatever torch's own
-    defaults are.
+    defaults are. ``:compiled`` behind it: torch.compile has fused what the networks do, and cuDNN's convolutions are
+    those that were fastest when first met, so that two processes may differ within rounding.
     """
 
     def __init__(
@@ -43,11 +47,14 @@ class TorchExecutor:
         *,
         precision: Precision = "fp32",
         capture: bool = False,
+        compiled: bool = False,
     ) -> None:
         """An executor that moves ``graphs`` to the device and, for half precision, converts them in place.
 
         :param capture: whether passes of the loop are recorded and replayed as one graph (`textsr.replay`). The
             weights must then stay where they are.
+        :param compiled: whether graphs go through torch.compile, each the first time that it meets inputs of some
+            sizes, which takes up to some minutes. Needs a C++ compiler, on CUDA Triton as well.
         :raises InputError: unknown precision.
         """
         if precision not in _TYPES:
@@ -59,6 +66,11 @@ class TorchExecutor:
         self.graphs = {name: graph.to(self.device).eval() for name, graph in graphs.items()}
         if _TYPES[precision] != torch.float32:
             lower(self.graphs.values(), _TYPES[precision])
+        self._modules: Mapping[str, Any] = self.graphs
+        self._compiled = compiled
+        if compiled:
+            self.name += ":compiled"
+            self._modules = {name: _compiled(graph, self.name) for name, graph in self.graphs.items()}
         self._looper = Looper(self, self._captured) if capture else None
         self._turn = threading.Lock()
         self._process = os.getpid() if self.device.type == "cuda" else None
@@ -89,7 +101,7 @@ class TorchExecutor:
             raise EngineError(f"this model has no graph {graph!r}; it has {', '.join(sorted(self.graphs))}")
         module: Any = self.graphs[graph]
         with self._arithmetic():
-            outputs = module(*(inputs[name] for name in module.inputs))
+            outputs = self._modules[graph](*(inputs[name] for name in module.inputs))
         return dict(zip(module.outputs, outputs, strict=True))
 
     def get(self, handle: Tensor) -> NDArray[Any]:
@@ -129,18 +141,38 @@ class TorchExecutor:
             yield
             return
         matmul, cudnn, wanted = torch.backends.cuda.matmul, torch.backends.cudnn, self.precision == "tf32"
-        before = matmul.allow_tf32, cudnn.allow_tf32
+        before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
         matmul.allow_tf32 = cudnn.allow_tf32 = wanted
+        cudnn.benchmark = self._compiled
         try:
             yield
         finally:
-            matmul.allow_tf32, cudnn.allow_tf32 = before
+            matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
 
     def _captured(self, program: Program) -> _CapturedPass:
         try:
             return _CapturedPass(self, program)
         except RuntimeError as error:  # what torch raises for CUDA's errors, memory included
             raise EngineError(f"torch {torch.__version__}: {str(error).splitlines()[0]}") from error
+
+
+def _compiled(graph: nn.Module, executor: str) -> Callable[..., Any]:
+    """What torch.compile makes of a graph, of each size of its inputs anew. Convolutions are channels-last there, so
+    their weights are laid out so once and not at every call. It raises EngineError where a graph cannot be compiled."""
+    for part in graph.modules():
+        if isinstance(part, nn.Conv2d):
+            part.weight.data = part.weight.data.contiguous(memory_format=torch.channels_last)
+    compiled = torch.compile(graph, dynamic=False, fullgraph=True)
+
+    def run(*inputs: Tensor) -> Any:
+        try:
+            with torch._dynamo.config.patch(recompile_limit=COMPILED_SIZES):
+                return compiled(*inputs)
+        except TorchDynamoException as error:
+            why = " ".join(str(error).splitlines()[:2])
+            raise EngineError(f"{executor}: {type(graph).__name__} cannot be compiled: {why}") from error
+
+    return run
 
 
 class _CapturedPass:

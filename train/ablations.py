@@ -2,6 +2,7 @@
 
 All variants start from one autoencoder and from the same random weights, and each batch goes to all of them, with the
 same degradations, times and noise: they differ in what they lack, and have seen equally many lines whenever a run ends.
+On a CPU one process makes the batches for all; on a GPU each makes them for itself, from the same seeds.
 Training without the curriculum is the exception that it is about: its lines are degraded otherwise, all else is equal.
 """
 
@@ -12,10 +13,8 @@ import json
 import logging
 import queue
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import replace
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,94 +26,27 @@ from tqdm import tqdm
 import train.compat  # noqa: F401  (before timm)
 
 # isort: split
-import numpy as np
 from timm.utils import ModelEmaV3
 
-from textsr.checkpoint import load_weights, read_metadata
-from textsr.config import ABLATIONS, PRESETS, ablated, preset
+from textsr.config import PRESETS, ablated
 from textsr.errors import InputError, TextSRError
 from textsr.graphs import Model
 from train.curves import Averages
-from train.diffusion import Corrupted, DiffusionStage
-from train.harness import TrainConfig, learning_rate
-from train.lines import line_batches
+from train.diffusion import DiffusionStage
+from train.harness import learning_rate
+from train.lessons import CURRICULUM, VARIANTS, Lesson, Plan, lessons, whole_model
 from train.run import starting_weights
 from train.runfolder import DAMAGE, replacing
 
 log = logging.getLogger(__name__)
 
-FULL = "full"
-VARIANTS: dict[str, tuple[str, ...]] = {FULL: (), **{name: (name,) for name in ABLATIONS}}
-"""Names of the variants, and what each is trained without."""
-CURRICULUM = "progressive-sampling"
-WARMUP_STEPS = 50
 DONE = "done"
 ROW_STEPS = 20
 """Steps that a row of the curves sums up."""
-SAVE_STEPS = 25
-"""Steps between saves; a run that is cut off goes on from the last with ``--resume``."""
+SAVE_STEPS = {"cpu": 25, "cuda": 200}
+"""Steps between saves, by kind of device; a run that is cut off goes on from the last with ``--resume``."""
 WAITING = 10.0
 """Seconds between looks at whether the processes that train are alive."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """A run of the command."""
-
-    lines: int  # that every variant is trained on
-    minutes: float | None  # the run ends here if it comes before the last line
-    checkpoint: Path  # gives the autoencoder
-    out: Path
-    pool: Path
-    val_pool: Path
-    preset: str = "compact"
-    batch_size: int = 8
-    learning_rate: float = 4e-4
-    seed: int = 0
-    processes: int = 1
-    resume: bool = False
-    variants: tuple[str, ...] = tuple(VARIANTS)
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of every variant."""
-        return self.lines // self.batch_size
-
-    def start(self) -> int:
-        """Steps that all variants have done; 0 without ``resume``. Raises InputError where there is no run."""
-        if not self.resume:
-            return 0
-        files = [self.out / name / "model.safetensors" for name in self.variants]
-        missing = [str(path) for path in files if not path.is_file()]
-        if missing:
-            raise InputError(f"--resume: no {missing[0]}; start without --resume")
-        return min(json.loads(read_metadata(path)["training"])[-1]["progress"]["step"] for path in files)
-
-    def config(self, name: str) -> TrainConfig:
-        """The options of one variant, as a stage takes them and its checkpoint tells them."""
-        return TrainConfig(
-            stage="diffusion", preset=self.preset, minutes=self.minutes or 0.0, device="cpu", out=self.out / name,
-            pool=self.pool, val_pool=self.val_pool, checkpoint=self.checkpoint, batch_size=self.batch_size,
-            learning_rate=self.learning_rate, warmup_steps=WARMUP_STEPS, seed=self.seed, without=VARIANTS[name],
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """A batch for all variants: as the curriculum degrades it, and from the camera alone (None where nobody asks)."""
-
-    index: int
-    progress: float  # share of the plan's lines, in [0, 1]
-    mixed: Corrupted
-    camera: Corrupted | None
-
-
-def whole_model(plan: Plan) -> Model:
-    """The plan's preset with the checkpoint's autoencoder; the rest is random, from the plan's seed."""
-    torch.manual_seed(plan.seed)
-    model = Model(preset(plan.preset))
-    load_weights(model.vqgan, plan.checkpoint, prefix="vqgan.")
-    return model
 
 
 @torch.no_grad()
@@ -136,33 +68,6 @@ def without(whole: Model, names: Sequence[str]) -> Model:
     return model
 
 
-class Lessons(DiffusionStage):
-    """Makes the batches, each with a seed of its own."""
-
-    def corrupt(self, lines: Any, index: int, progress: float) -> Corrupted:
-        """Batch number ``index`` of ``lines`` at ``progress`` of the curriculum."""
-        self.generator.manual_seed((self.cfg.seed << 32) + index)
-        return self._corrupt(lines, progress)
-
-
-def lessons(plan: Plan) -> Iterator[Lesson]:
-    """The plan's batches that are still to do, until its lines or its minutes are spent."""
-    whole, begun, done = whole_model(plan), time.monotonic(), plan.start()
-    mixed = Lessons(whole, plan.config(FULL), torch.device("cpu"))
-    camera = None
-    if CURRICULUM in plan.variants:
-        camera = Lessons(whole, plan.config(CURRICULUM), torch.device("cpu"))
-        camera.cache = mixed.cache
-    batches = line_batches(mixed.pool, mixed.noise, mixed.alphabet, plan.batch_size, np.random.default_rng(plan.seed))
-    for index, lines in islice(enumerate(batches), done, plan.steps):
-        if plan.minutes is not None and time.monotonic() - begun > 60 * plan.minutes:
-            log.warning("%g minutes are over after %d of %d batches", plan.minutes, index, plan.steps)
-            return
-        progress = index / plan.steps
-        other = None if camera is None else camera.corrupt(lines, index, progress)
-        yield Lesson(index, progress, mixed.corrupt(lines, index, progress), other)
-
-
 class Pupil:
     """One variant in training."""
 
@@ -170,7 +75,8 @@ class Pupil:
         self.name, self.cfg = name, plan.config(name)
         whole = whole_model(plan)
         model = without(whole, VARIANTS[name]) if VARIANTS[name] else whole
-        self.stage = DiffusionStage(model, self.cfg, torch.device("cpu"))
+        self.device = torch.device(plan.device)
+        self.stage = DiffusionStage(model, self.cfg, self.device)
         self.ema = ModelEmaV3(self.stage.model, decay=self.cfg.ema_decay, use_warmup=True)
         self.optimizer = torch.optim.AdamW(
             self.stage.model.parameters(), lr=self.cfg.learning_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True
@@ -181,7 +87,7 @@ class Pupil:
 
     def _resume(self, path: Path) -> None:
         try:
-            state = torch.load(path, weights_only=True)
+            state = torch.load(path, map_location=self.device, weights_only=True)
             self.stage.model.load_state_dict(state["raw"])
             self.ema.module.load_state_dict(state["ema"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -195,13 +101,13 @@ class Pupil:
         if lesson.index < self.steps:
             return
         batch = lesson.mixed if CURRICULUM not in self.cfg.without else lesson.camera
-        assert batch is not None, "this variant's batches come from the camera"
+        assert batch is not None, "a lesson has what its variants ask for"
         torch.manual_seed((self.cfg.seed << 32) + lesson.index)  # the noise of own estimates, the crops
         rate = learning_rate(self.cfg.learning_rate, self.steps, self.cfg.warmup_steps, lesson.progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16):
             loss, figures = self.stage.loss(self.stage.told(batch), lesson.progress)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.stage.model.parameters(), 1.0)
@@ -295,6 +201,37 @@ class Elsewhere:
             raise InputError(f"the process that trains {', '.join(self.names)} ended with {self.process.exitcode}")
 
 
+class Apart:
+    """Trains variants in a process that makes its batches itself, which a GPU does faster than handing them over."""
+
+    def __init__(self, names: Sequence[str], plan: Plan) -> None:
+        self.names = names
+        own = replace(plan, variants=tuple(names))
+        self.process = multiprocessing.get_context("spawn").Process(target=_study, args=(own,), daemon=True)
+        self.process.start()
+
+    def give(self, lesson: Lesson | None) -> None:
+        """Nothing is handed over. Raises InputError where the process failed."""
+        if self.process.exitcode:
+            raise InputError(f"the process that trains {', '.join(self.names)} has ended; its log says why")
+
+    def end(self) -> None:
+        """Waits for the process. Raises InputError where it failed."""
+        self.process.join()
+        self.give(None)
+
+
+def _study(plan: Plan) -> None:
+    _log()
+    torch.set_num_threads(1)
+    here = Here(plan.variants, plan)
+    for step, lesson in enumerate(lessons(plan), plan.start() + 1):
+        here.give(lesson)
+        if step % SAVE_STEPS[torch.device(plan.device).type] == 0:
+            here.give(None)
+    here.give(None)
+
+
 def _serve(names: Sequence[str], plan: Plan, given: Any) -> None:
     _log()
     torch.set_num_threads(1)
@@ -311,14 +248,18 @@ def run(plan: Plan) -> int:
     plan.out.mkdir(parents=True, exist_ok=True)
     steps = plan.start()
     here, *others = [plan.variants[place :: plan.processes] for place in range(plan.processes)][::-1]
-    lanes: list[Lane] = [*(Elsewhere(share, plan) for share in others), Here(here, plan)]
+    other: type[Elsewhere] | type[Apart] = Elsewhere
+    own = plan
+    if torch.device(plan.device).type == "cuda":
+        other, own = Apart, replace(plan, variants=here)
+    lanes: list[Lane] = [*(other(share, plan) for share in others), Here(here, plan)]
     with tqdm(total=plan.steps, initial=steps, desc="ablations", unit="step", mininterval=10) as bar:
-        for lesson in lessons(plan):
+        for lesson in lessons(own):
             for lane in lanes:
                 lane.give(lesson)
             steps += 1
             bar.update()
-            if steps % SAVE_STEPS == 0:
+            if steps % SAVE_STEPS[torch.device(plan.device).type] == 0:
                 _save(plan, lanes, steps)
     _save(plan, lanes, steps)
     for lane in lanes:
@@ -332,7 +273,7 @@ def _save(plan: Plan, lanes: Sequence[Lane], steps: int) -> None:
     told = {
         "preset": plan.preset, "variants": list(plan.variants), "lines": steps * plan.batch_size, "steps": steps,
         "planned_lines": plan.lines, "batch_size": plan.batch_size, "learning_rate": plan.learning_rate,
-        "seed": plan.seed,
+        "seed": plan.seed, "device": torch.device(plan.device).type,
     }  # fmt: skip
     with replacing(plan.out / "plan.json") as path:
         path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
@@ -358,6 +299,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--batch-size", type=int, default=8)
     made.add_argument("--learning-rate", type=float, default=4e-4)
     made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
     return made
 
 
@@ -370,6 +312,8 @@ def plan_of(given: argparse.Namespace) -> Plan:
         raise InputError(f"--lines {given.lines}: give at least one batch of {given.batch_size}")
     if not 1 <= given.processes <= len(variants):
         raise InputError(f"--processes {given.processes}: give 1 to {len(variants)}, the number of variants")
+    if given.minutes is not None and given.processes > 1 and given.device != "cpu":
+        raise InputError("--minutes: processes on a GPU would not stop at the same batch; give --lines alone")
     start = starting_weights(argparse.Namespace(**{**vars(given), "stage": "diffusion", "resume": None}))
     assert start is not None, "a diffusion starts from some autoencoder"
     options = {"checkpoint": start, "variants": variants, "val_pool": given.val_pool or given.pool}

@@ -16,8 +16,11 @@ OURS, DIFFTSR = "ours", "DiffTSR"
 EAGER, CAPTURED = "torch eager", "torch, captured graph"
 """Executors that only exist here: torch's modules run one by one; DiffTSR with the engineering that ours has."""
 OPENVINO = "openvino"
-EXECUTORS = ("onnxruntime", OPENVINO, "torch", "tensorrt")
+COMPILED = "torch-compile"
+EXECUTORS = ("onnxruntime", OPENVINO, "torch", COMPILED, "tensorrt")
 """`Restorer.open`'s executors. Its torch is the eager one on a CPU; on CUDA it captures passes, and has own rows."""
+OWN_WEIGHTS = ("torch", COMPILED)
+"""Those that random weights will do for."""
 Precision = Literal["fp32", "fp16", "bf16"]
 FP32: Precision = "fp32"
 FP16: Precision = "fp16"
@@ -130,16 +133,18 @@ def _ours(choices: Choices, name: str) -> Iterator[Case]:
         if choices.cpu and executor == "torch":
             yield replace(eager, precision=FP16, reason=NO_HALF_TORCH)
             continue
-        if executor == OPENVINO and not choices.cpu:
+        if executor == (COMPILED if choices.cpu else OPENVINO):
             continue
         precisions: tuple[Precision, ...] = (FP32, BF16 if executor == OPENVINO else FP16)
+        if executor == COMPILED:  # each row takes minutes to compile, and float32 is not what it is chosen for
+            precisions = (FP16,)
         for precision in precisions:
             reason = ""
             if choices.cpu:
                 reason = NEEDS_CUDA if executor == "tensorrt" else HALF_ON_CPU if precision == FP16 else ""
                 if executor == OPENVINO and precision not in choices.openvino:
                     reason = NO_BF16 if choices.openvino else NO_OPENVINO
-            if not reason and name == "paper" and not choices.paper_bundle and executor != "torch":
+            if not reason and name == "paper" and not choices.paper_bundle and executor not in OWN_WEIGHTS:
                 reason = NO_PAPER
             case = replace(eager, executor=executor, precision=precision, reason=reason)
             yield from [case] if reason else _variants(case, choices)

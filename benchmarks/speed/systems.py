@@ -18,7 +18,7 @@ from benchmarks.difftsr.sampler import Options
 from benchmarks.difftsr.timing import KEY, BaselineClock, Round
 from benchmarks.speed.captured import CapturedDiffTSR
 from benchmarks.speed.clock import Clock, Sample, TimedExecutor, all_steps
-from benchmarks.speed.plan import CAPTURED, DIFFTSR, EAGER, OURS, Case
+from benchmarks.speed.plan import CAPTURED, COMPILED, DIFFTSR, EAGER, OURS, OWN_WEIGHTS, Case
 from runtime import Restorer
 from runtime.bundle import Bundle
 from textsr.checkpoint import load_model, stated_alphabet
@@ -192,7 +192,7 @@ def open_system(case: Case, sources: Sources) -> System:
     source = sources.bundles.get(case.preset)
     if case.executor == EAGER:
         return Ours(_eager(case, source))
-    if source is None and case.executor == "torch":
+    if source is None and case.executor in OWN_WEIGHTS:
         return Ours(_random(case, capture=case.device != "cpu"))
     if source is None:
         raise InputError(f"no bundle of preset {case.preset}")
@@ -225,5 +225,6 @@ def _random(case: Case, *, capture: bool) -> Reference:
         case.device,
         precision=case.precision,
         capture=capture,
+        compiled=case.executor == COMPILED,
     )
     return Reference(executor, preset(case.preset), stated_alphabet({}), None)

@@ -20,6 +20,7 @@ EXECUTORS = {
     "tensorrt": "runtime.executors.tensorrt",
     "onnxruntime": "runtime.executors.onnxruntime",
     "torch": "runtime.executors.torch",
+    "torch-compile": "runtime.executors.torch_compile",
     "openvino": "runtime.executors.openvino",
 }
 """Module of each executor, imported only when it is asked for or tried. Each has ``open_bundle(bundle, device, threads,
@@ -64,7 +65,8 @@ def open_executor(
 
     :param device: auto (CUDA where an executor can use it, else CPU), cpu, cuda or cuda:N.
     :param executor: auto (see `choose_executor`), tensorrt (TensorRT or TensorRT-RTX, CUDA only), onnxruntime, torch,
-        which needs the extra [export], or openvino (CPU only), which needs the extra [openvino].
+        which needs the extra [export], torch-compile (torch through its compiler, which takes minutes for each new size
+        of a batch and needs a C++ compiler), or openvino (CPU only), which needs the extra [openvino].
     :param threads: CPU threads of one graph; None leaves it to the executor.
     :param precision: fp32, fp16 (the bundle's half graphs; torch converts its networks), bf16 (openvino, torch), or
         auto: fp16 on CUDA where it can be had, bf16 with openvino on processors that multiply in it, else fp32.

@@ -16,7 +16,9 @@ logger = logging.getLogger(__name__)
 WEIGHTS = "weights.safetensors"
 
 
-def open_bundle(bundle: Bundle, device: str, threads: int | None, precision: str = "auto") -> Executor:
+def open_bundle(
+    bundle: Bundle, device: str, threads: int | None, precision: str = "auto", *, compiled: bool = False
+) -> Executor:
     """What `runtime.executors.open_executor` calls. ``auto`` is fp16 on CUDA, where passes are captured, else fp32.
 
     :raises BundleError: the bundle holds no weights under torch's names, or they have changed since it was opened.
@@ -42,6 +44,8 @@ def open_bundle(bundle: Bundle, device: str, threads: int | None, precision: str
     with bundle.unchanged():
         model = checkpoint.load_model(bundle.path / WEIGHTS, bundle.preset)
     kind = f"cuda:{wanted.index}" if cuda else "cpu"
-    opened: Executor = executor.TorchExecutor(graphs.graphs(model), kind, precision=chosen, capture=cuda)
+    opened: Executor = executor.TorchExecutor(
+        graphs.graphs(model), kind, precision=chosen, capture=cuda, compiled=compiled
+    )
     logger.info("%s: networks in %s", opened.name, chosen)
     return opened

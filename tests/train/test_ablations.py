@@ -22,7 +22,7 @@ from textsr.checkpoint import load_model, read_metadata, save_model, stated_abla
 from textsr.config import ABLATIONS, TINY, ablated
 from textsr.graphs import Model
 from train import ablations, run
-from train.ablations import CURRICULUM, FULL, VARIANTS, Plan
+from train.lessons import CURRICULUM, FULL, VARIANTS, Plan
 
 FEW = (FULL, CURRICULUM)
 
@@ -68,14 +68,20 @@ def test_every_variant_has_the_same_lines(plan: Plan) -> None:
     for one, two in zip(alone, both, strict=True):
         assert one.camera is None
         assert two.camera is not None
+        assert one.mixed is not None
+        assert two.mixed is not None
         assert torch.equal(one.mixed.z_t, two.mixed.z_t)
         assert torch.equal(one.mixed.lq, two.mixed.lq)
         for name in ("z_0", "hr", "t"):
             assert torch.equal(getattr(two.mixed, name), getattr(two.camera, name))
         np.testing.assert_array_equal(two.mixed.batch.reading.tokens, two.camera.batch.reading.tokens)
-    assert not torch.equal(both[0].mixed.lq, both[0].camera.lq)  # type: ignore[union-attr]  # the curriculum's start
+    first, second = both[0], both[1]
+    assert not torch.equal(first.mixed.lq, first.camera.lq)  # type: ignore[union-attr]  # the curriculum's start
     resumed = list(islice(ablations.lessons(replace(plan, variants=(FULL,))), 1, None))
-    assert torch.equal(resumed[0].mixed.z_t, both[1].mixed.z_t)
+    assert torch.equal(resumed[0].mixed.z_t, second.mixed.z_t)  # type: ignore[union-attr]
+    other = next(ablations.lessons(replace(plan, variants=(CURRICULUM,))))
+    assert other.mixed is None
+    assert torch.equal(other.camera.z_t, first.camera.z_t)  # type: ignore[union-attr]
 
 
 def test_a_run_that_was_cut_goes_on_as_if_it_had_not_been(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,13 +109,18 @@ def test_a_run_that_was_cut_goes_on_as_if_it_had_not_been(plan: Plan, monkeypatc
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_does(plan: Plan) -> None:
-    alone, shared = (replace(plan, out=plan.out / str(n), processes=n, variants=(FULL, "text")) for n in (1, 2))
+def test_processes_train_as_one_does(plan: Plan) -> None:
+    """Those that are given the batches, as on a CPU, and those that make them for themselves, as on a GPU."""
+    variants = FULL, "text"
+    alone, shared = (replace(plan, out=plan.out / str(n), processes=n, variants=variants) for n in (1, 2))
     assert ablations.run(alone) == ablations.run(shared) == 6
-    for name in alone.variants:
-        shape = ablated(TINY, VARIANTS[name])
-        one, two = (load_model(p.out / name / "model.safetensors", shape).state_dict() for p in (alone, shared))
-        assert all(torch.equal(value, two[key]) for key, value in one.items()), name
+    apart = replace(plan, out=plan.out / "apart", variants=variants)
+    for lane in [ablations.Apart((name,), apart) for name in variants]:
+        lane.end()
+    for name in variants:
+        files = [p.out / name / "model.safetensors" for p in (alone, shared, apart)]
+        one, *others = (load_model(file, ablated(TINY, VARIANTS[name])).state_dict() for file in files)
+        assert all(torch.equal(value, two[key]) for two in others for key, value in one.items()), name
 
 
 def test_a_batch_is_in_shared_memory_before_this_process_goes_on(plan: Plan) -> None:
@@ -117,6 +128,7 @@ def test_a_batch_is_in_shared_memory_before_this_process_goes_on(plan: Plan) -> 
     (lesson,) = islice(ablations.lessons(plan), 1)
     lane = ablations.Elsewhere.__new__(ablations.Elsewhere)
     lane.names, lane.queue, lane.process = (FULL,), queue.Queue(), Mock(is_alive=lambda: True)  # type: ignore[assignment]
+    assert lesson.mixed is not None
     assert not lesson.mixed.z_t.is_shared()
     lane.give(lesson)
     given = vars(lesson.mixed)
@@ -133,6 +145,7 @@ def test_a_batch_is_in_shared_memory_before_this_process_goes_on(plan: Plan) -> 
         (["--variants", "full,colour"], "choose of full, cross-attention"),
         (["--lines", "1"], "at least one batch of 2"),
         (["--processes", "9"], "1 to 1"),
+        (["--minutes", "1", "--processes", "2", "--device", "cuda", "--variants", "full,text"], "give --lines alone"),
         (["--pool", "nowhere"], "no shard"),
         (["--resume"], "start without --resume"),
     ],

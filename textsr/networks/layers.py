@@ -22,7 +22,10 @@ def timestep_embedding(t: Tensor, dim: int) -> Tensor:
 
 
 def traced(x: Tensor) -> bool:
-    """Whether ``x`` passes through a trace (export, compilation, shapes alone) and not through a computation."""
+    """Whether ``x`` passes through a trace that is to hold formulas (export, shapes alone), and not through a
+    computation or what torch.compile makes of one."""
+    if torch.compiler.is_dynamo_compiling():
+        return torch.compiler.is_exporting()
     return torch.compiler.is_compiling() or type(x) is not Tensor or x.is_meta
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,6 +53,46 @@ def test_captured_passes_equal_the_plain_ones_to_the_bit(sampler: TextSampler) -
     for use in (lambda: passes(captured, sampler, 1), lambda: captured.put(np.ones(2))):
         with pytest.raises(EngineError, match="closed"):
             use()
+
+
+def traced_by(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile with a backend that needs no compiler: what Dynamo makes of the graphs, run by torch."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+
+
+def compiled_equals_plain(names: Collection[str]) -> None:
+    net = model()
+    plain, compiled = TorchExecutor(graphs(net)), TorchExecutor(graphs(model()), compiled=True)
+    assert compiled.name == "torch:cpu:compiled"
+    for name in names:
+        for batch in (1, 2):  # another size is compiled anew
+            inputs = {k: torch.from_numpy(v) for k, v in example_inputs(net, name, batch).items()}
+            expected, found = plain.run(name, inputs), compiled.run(name, inputs)
+            for key, value in expected.items():
+                torch.testing.assert_close(found[key], value, rtol=1e-4, atol=2e-5, msg=f"{name}: {key}")
+
+
+def test_what_is_compiled_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced_by("eager", monkeypatch)
+    compiled_equals_plain(("text_condition", "vqgan_decoder", "text_step"))
+
+
+@pytest.mark.slow
+def test_every_graph_is_compiled_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced_by("aot_eager", monkeypatch)
+    compiled_equals_plain(graphs(model()))
+
+
+def test_a_graph_that_cannot_be_compiled_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("no C++ compiler")
+
+    traced_by(fails, monkeypatch)
+    net = model()
+    executor = TorchExecutor(graphs(net), compiled=True)
+    inputs = {k: torch.from_numpy(v) for k, v in example_inputs(net, "text_condition").items()}
+    with pytest.raises(EngineError, match=r"torch:cpu:compiled: TextCondition cannot be compiled: .*no C\+\+ compiler"):
+        executor.run("text_condition", inputs)
 
 
 @pytest.mark.parametrize(("precision", "limit"), [("fp16", 0.02), ("bf16", 0.2)])
