@@ -67,7 +67,10 @@ def test_a_line_has_one_ink(signed: list[float], seed: int) -> None:
     if abs(sum(abs(value) * value for value in signed)) > 1e-4:
         np.testing.assert_array_equal(found[kept], contrasts[kept])
     assert not found[~kept].any()
-    coloured = np.float32([[0.5, -0.1, -0.4], [0.4, 0.4, -0.5], [0.1, 0.5, -0.1]])  # other colours are no other ink
+    # Other colours are no other ink.
+    coloured = np.array(
+        [[0.5, -0.1, -0.4], [0.4, 0.4, -0.5], [0.1, 0.5, -0.1]], np.float32
+    )  # other colours are no other ink
     np.testing.assert_array_equal(in_one_ink(coloured), coloured)
 
 
