@@ -30,13 +30,14 @@ from textsr.loop import Executor
 from textsr.torch_executor import TorchExecutor
 
 EMULATED = "emulated-half"
-EXECUTORS = ("torch", "onnxruntime", "openvino", "tensorrt", EMULATED)
+EXECUTORS = ("torch", "torch-compile", "onnxruntime", "openvino", "tensorrt", EMULATED)
 PRECISIONS = ("fp32", "fp16", "bf16")
 SYNTAX = """\
 A and B are MODEL[@EXECUTOR[:WORD...]].
   MODEL     a bundle's folder, the name of a shipped bundle, or a checkpoint (.safetensors; runs on torch)
-  EXECUTOR  torch, onnxruntime, openvino, tensorrt, or emulated-half: the bundle's half graphs on the CPU with the
-            output of every node rounded to half precision; default: onnxruntime for bundles, torch for checkpoints
+  EXECUTOR  torch, torch-compile, onnxruntime, openvino, tensorrt, or emulated-half: the bundle's half graphs on the
+            CPU with the output of every node rounded to half precision; default: onnxruntime for bundles, torch for
+            checkpoints
   WORD      in any order: fp32, fp16 or, for openvino, bf16 (default: fp32); cpu, cuda or cuda:N (default: cpu, for
             tensorrt cuda); a checkpoint's preset where it states none: paper, compact, tiny
 Examples: compact@torch compact@onnxruntime; build/mine@torch build/mine@emulated-half;

@@ -154,7 +154,8 @@ def _passed_over(tried: Sequence[Considered], device: str) -> list[Considered]:
 
 
 def _exists(executor: str, device: str) -> bool:
-    return (executor, device) != ("tensorrt", "cpu")
+    """torch-compile is torch, and takes minutes to open: it is not tried."""
+    return executor != "torch-compile" and (executor, device) != ("tensorrt", "cpu")
 
 
 def places(wanted: Device, gpu: GpuFound) -> list[tuple[str, str]]:
