@@ -137,6 +137,10 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, default=Path("runs/quality"), help="folder for JSON, tables and pictures")
     add("--testset", type=Path, default=testset.FOLDER, help="folder of the test split (made if missing)")
     add("--reuse", type=Path, default=SCORES, metavar="FILE", help=f"scores kept between runs (default: {SCORES.name})")
+    add(
+        "--keep", nargs="+", default=[], metavar="METHOD",
+        help="methods whose rows are taken over from benchmarks/results/, as peers take hours",
+    )  # fmt: skip
     add("--no-perceptual", action="store_true", help="leave out ST-LPIPS, the slowest figure")
     add("--no-pictures", action="store_true", help="leave out the pictures")
     add("--timed", type=int, default=seconds.LINES, metavar="N", help="lines to time, 0 for none")
@@ -192,7 +196,8 @@ def _measured(options: argparse.Namespace, words: Sequence[str]) -> int:
             "timed_lines": min(options.timed, len(lines)), "rounds": options.rounds, "load": loads.found,
         },
     }  # fmt: skip
-    data = quality_result.data(about, methods, scores, timed)
+    kept = quality_result.kept(options.keep, about, quality_result.RESULTS / quality_result.JSON)
+    data = quality_result.data(about, methods, scores, timed, kept)
     quality_result.save(data, scores, options.out)
     if options.save:
         quality_result.save(data, scores, quality_result.RESULTS)

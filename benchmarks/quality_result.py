@@ -46,18 +46,42 @@ def versions() -> dict[str, str]:
 
 
 def data(
-    about: Data, methods: Mapping[str, Opened], scores: Sequence[Score], timed: Mapping[str, Seconds]
+    about: Data,
+    methods: Mapping[str, Opened],
+    scores: Sequence[Score],
+    timed: Mapping[str, Seconds],
+    kept: Sequence[Data] = (),
 ) -> dict[str, Any]:
-    """The whole as JSON takes it: ``about`` the run, and a row for each method.
+    """The whole as JSON takes it: ``about`` the run, and a row for each method, those that are `kept` before ours.
 
-    Every row is compared with bicubic, and each of ours with every other method too.
+    Every row is compared with bicubic, and each of ours with every other method measured now too.
     """
-    rows = [_row(name, methods[name], scores, timed.get(name)) for name in methods]
+    rows: list[dict[str, Any]] = [_row(name, methods[name], scores, timed.get(name)) for name in methods]
+    first = next((place for place, row in enumerate(rows) if row["method"].startswith("ours")), len(rows))
+    rows[first:first] = [dict(row) for row in kept]
     rows.append({"method": HR, "severities": _severities([s for s in scores if s.method == HR])})
     pairs = [
         (name, base) for name in methods if name.startswith("ours") for base in methods if base not in (name, BASE)
     ]
     return {"format": FORMAT, **about, "rows": rows, "pairs": [_plain(compare(scores, *pair)) for pair in pairs]}
+
+
+def kept(names: Sequence[str], about: Data, path: Path) -> list[dict[str, Any]]:
+    """Rows of an earlier result, which tell the commit that measured them: of methods that nothing here changes.
+
+    :raises InputError: the result has no such row, or is of other lines or another judge than ``about``'s.
+    """
+    if not names:
+        return []
+    before, same = read(path), ("lines", "judge", "normalisation")
+    differs = [key for key in same if before["conditions"].get(key) != about["conditions"][key]]
+    if differs:
+        raise InputError(f"--keep: {path} has other conditions ({', '.join(differs)}) than this run")
+    rows = {row["method"]: row for row in before["rows"]}
+    missing = [name for name in names if name not in rows or name == HR]
+    if missing:
+        raise InputError(f"--keep: {path} has no row {', '.join(missing)}; it has {', '.join(rows)}")
+    return [{"kept_from": before["commit"], **rows[name]} for name in names]
 
 
 def _row(name: str, method: Opened, scores: Sequence[Score], timed: Seconds | None) -> dict[str, Any]:
@@ -162,6 +186,10 @@ def notes(found: Data) -> list[str]:
     runs = "; ".join(f"{row['method']}: {row['runs_on']}" for row in found["rows"] if row.get("runs_on"))
     weights = "; ".join(f"{row['method']}: {row['licence']}" for row in found["rows"] if row.get("licence"))
     said.append(f"Run by: {runs}." + (f" Weights: {weights}." if weights else ""))
+    said += [
+        f"{row['method']}: kept from an earlier run over these lines, of commit {row['kept_from'][:7]}."
+        for row in found["rows"] if row.get("kept_from")
+    ]  # fmt: skip
     if how["timed_lines"]:
         said.append(
             f"Seconds a line, one line a call: median (10th to 90th percentile) over {how['rounds']} rounds in which "

@@ -162,6 +162,29 @@ def test_results_say_the_same_everywhere(tmp_path: Path) -> None:
     assert "busy with other work** (load 3.0 on 2 cores" in quality_result.table({**data, **busy})
 
 
+def test_rows_kept_from_an_earlier_run(tmp_path: Path) -> None:
+    path = tmp_path / quality_result.JSON
+    before = quality_result.data({**ABOUT, "commit": "0123456789"}, METHODS, _scores(), {})
+    path.write_text(json.dumps(before), encoding="utf-8")
+    ours = {name: METHODS[name] for name in ("bicubic", "ours:4")}
+    scores = [score for score in _scores() if score.method != "peer"]
+    data = quality_result.data(ABOUT, ours, scores, {}, quality_result.kept(["peer"], ABOUT, path))
+    assert [row["method"] for row in data["rows"]] == ["bicubic", "peer", "ours:4", "HR"]
+    assert data["rows"][1] == {
+        **next(row for row in before["rows"] if row["method"] == "peer"),
+        "kept_from": "0123456789",
+    }
+    assert "peer: kept from an earlier run over these lines, of commit 0123456." in quality_result.table(data)
+    path.write_text(json.dumps(data), encoding="utf-8")
+    assert quality_result.kept(["peer"], ABOUT, path)[0]["kept_from"] == "0123456789"  # not of the run that kept it
+    with pytest.raises(InputError, match="no row esrgan; it has bicubic, peer"):
+        quality_result.kept(["esrgan"], ABOUT, path)
+    other = {"conditions": {**ABOUT["conditions"], "lines": 5}}
+    with pytest.raises(InputError, match=r"other conditions \(lines\)"):
+        quality_result.kept(["peer"], other, path)
+    assert quality_result.kept([], other, tmp_path / "nowhere.json") == []
+
+
 def test_the_readme_s_part(tmp_path: Path) -> None:
     data = quality_result.data(ABOUT, METHODS, _scores(), {})
     made = quality_result.brief(data)
