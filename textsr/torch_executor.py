@@ -9,17 +9,18 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from importlib import import_module
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch._dynamo.exc import TorchDynamoException
 
 from textsr.errors import EngineError, InputError
 from textsr.loop import Executor, LoopKey
 from textsr.networks.precision import lower
+from textsr.networks.swin import kept_mask
 from textsr.program import Program, Run
 from textsr.replay import Looper
 
@@ -162,13 +163,15 @@ def _compiled(graph: nn.Module, executor: str) -> Callable[..., Any]:
     for part in graph.modules():
         if isinstance(part, nn.Conv2d):
             part.weight.data = part.weight.data.contiguous(memory_format=torch.channels_last)
+    torch.compiler.assume_constant_result(kept_mask)  # marks the function itself
     compiled = torch.compile(graph, dynamic=False, fullgraph=True)
+    dynamo: Any = import_module("torch._dynamo")  # takes seconds, which only those wait for who compile
 
     def run(*inputs: Tensor) -> Any:
         try:
-            with torch._dynamo.config.patch(recompile_limit=COMPILED_SIZES):
+            with dynamo.config.patch(recompile_limit=COMPILED_SIZES):
                 return compiled(*inputs)
-        except TorchDynamoException as error:
+        except dynamo.exc.TorchDynamoException as error:
             why = " ".join(str(error).splitlines()[:2])
             raise EngineError(f"{executor}: {type(graph).__name__} cannot be compiled: {why}") from error
 

@@ -47,9 +47,8 @@ def _kept_mask(height: int, width: int, window: tuple[int, int], shift: int, dev
     return shift_mask(height, width, window, shift).to(device)
 
 
-@torch.compiler.assume_constant_result
-def _constant_mask(height: int, width: int, window: tuple[int, int], shift: int, device: torch.device) -> Tensor:
-    """`_kept_mask`, which torch.compile takes as it is."""
+def kept_mask(height: int, width: int, window: tuple[int, int], shift: int, device: torch.device) -> Tensor:
+    """`shift_mask` on a device, made once. Who compiles the network has this taken as a constant."""
     return _kept_mask(height, width, window, shift, device)
 
 
@@ -57,7 +56,7 @@ def _mask(height: int, width: int, window: tuple[int, int], shift: int, x: Tenso
     """`shift_mask` on the device of ``x``, made once: a copy from the host would wait, and cannot be captured."""
     if traced(x):  # it is to hold the mask as a constant
         return shift_mask(height, width, window, shift).to(x.device)
-    return _constant_mask(height, width, window, shift, x.device)
+    return kept_mask(height, width, window, shift, x.device)
 
 
 class WindowAttention(nn.Module):
