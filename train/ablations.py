@@ -35,8 +35,8 @@ from train.curves import Averages
 from train.diffusion import DiffusionStage
 from train.harness import learning_rate
 from train.lessons import CURRICULUM, VARIANTS, Lesson, Plan, lessons, whole_model
-from train.run import starting_weights
 from train.runfolder import DAMAGE, replacing
+from train.start import starting_weights
 
 log = logging.getLogger(__name__)
 

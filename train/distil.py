@@ -18,13 +18,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from textsr.checkpoint import load_weights
 from textsr.errors import InputError
 from textsr.graphs import Model
 from textsr.schedule import ResidualShiftSchedule
 from train.decoded import DecodedStage
 from train.diffusion import Corrupted, part
 from train.harness import TrainConfig, place
+from train.start import load_whole
 
 
 def taught_steps(schedule: ResidualShiftSchedule, few: Sequence[int] = TrainConfig.few_steps) -> tuple[int, ...]:
@@ -85,7 +85,7 @@ class DistilStage(DecodedStage):
         if cfg.checkpoint is None:
             teacher.load_state_dict(full.state_dict())
         else:
-            load_weights(teacher, cfg.checkpoint)
+            load_whole(teacher, cfg.checkpoint)
         teacher.vqgan = full.vqgan  # frozen in both: one is enough
         return place(teacher, self.device).eval().requires_grad_(False)
 

@@ -12,10 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
-from runtime.bundle import SHIPPED
-from textsr.checkpoint import WITHOUT, load_weights, read_metadata, shapes, stated_ablations, stated_preset
+from textsr.checkpoint import WITHOUT, read_metadata, stated_preset
 from textsr.checkpoint.stated import SCHEDULE
 from textsr.config import ablated, preset
 from textsr.errors import InputError, TextSRError
@@ -29,49 +27,9 @@ from train.options import config, parser
 from train.paper import PaperStage
 from train.paper_config import PaperConfig
 from train.reader import ReaderStage
+from train.start import load_start, starting_weights
 
 log = logging.getLogger(__name__)
-
-
-def starting_weights(given: argparse.Namespace) -> Path | None:
-    """The checkpoint to start from, None for random weights. Raises InputError: a diffusion without autoencoder."""
-    if given.resume is not None:
-        return Path(given.resume) / "model.safetensors"
-    if given.checkpoint is not None or given.stage in ("autoencoder", "reader"):
-        return given.checkpoint
-    shipped = SHIPPED / given.preset / "weights.safetensors"
-    if not shipped.exists():
-        raise InputError(f"preset {given.preset} ships no autoencoder for --stage {given.stage}: give --checkpoint")
-    log.info("starting from the shipped weights %s", shipped)
-    return shipped
-
-
-def load_start(model: Model, path: Path, without: Sequence[str]) -> None:
-    """Fills ``model`` from a checkpoint; one that was trained without other parts gives its autoencoder alone."""
-    stated = stated_ablations(read_metadata(path))
-    if set(stated) == set(without):
-        _load_whole(model, path)
-        return
-    log.warning(
-        "%s was trained without %s, this run is without %s: its autoencoder is taken, the rest is new",
-        path, ", ".join(stated) or "nothing", ", ".join(without) or "nothing",
-    )  # fmt: skip
-    load_weights(model.vqgan, path, prefix="vqgan.")
-
-
-def _load_whole(model: Model, path: Path) -> None:
-    """All weights; those of the painted line's inputs are zero where the checkpoint's network does not see it yet."""
-    unet, first = model.preset.unet, "unet.input_blocks.0.0.weight"
-    width = model.get_parameter(first).shape[1] - unet.painted_channels
-    if not unet.painted_channels or shapes(path).get(first, ())[1:2] != (width,):
-        load_weights(model, path)
-        return
-    log.warning("%s does not see the painted line yet: its inputs start with weights of zero", path)
-    narrow = Model(replace(model.preset, unet=replace(unet, painted_channels=0)))
-    load_weights(narrow, path)
-    kept = narrow.state_dict()
-    kept[first] = nn.functional.pad(kept[first], (0, 0, 0, 0, 0, unet.painted_channels))
-    model.load_state_dict(kept)
 
 
 def new_model(cfg: RunConfig, start: Path | None, metadata: Mapping[str, str]) -> Model:

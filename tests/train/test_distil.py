@@ -124,6 +124,19 @@ def test_only_the_student_learns(stage: DistilStage, batch: Corrupted) -> None:
     assert stage.full.unet is not stage.teacher.unet
 
 
+def test_a_teacher_that_does_not_see_the_painted_line_teaches_a_student_that_does(tmp_path: Path) -> None:
+    write_pools(tmp_path)
+    narrow, path = Model(replace(TINY, unet=replace(TINY.unet, painted_channels=0))), tmp_path / "narrow.safetensors"
+    save_model(narrow, path)
+    cfg = config(tmp_path, stage="distil", own_estimates=0.0, checkpoint=path)
+    stage = DistilStage(Model(TINY), cfg, torch.device("cpu"), decode_lines=1)
+    assert stage.teacher is not None
+    first = stage.teacher.unet.input_blocks[0][0].weight  # type: ignore[index]
+    old = narrow.unet.input_blocks[0][0].weight  # type: ignore[index]
+    assert torch.equal(first[:, : old.shape[1]], old)
+    assert not first[:, old.shape[1] :].any()
+
+
 def test_a_student_that_is_its_teacher_has_nothing_to_learn_at_the_last_step(
     stage: DistilStage, batch: Corrupted, monkeypatch: pytest.MonkeyPatch
 ) -> None:

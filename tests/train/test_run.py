@@ -18,7 +18,7 @@ from textsr.checkpoint import load_model, read_metadata, save_model
 from textsr.config import TINY
 from textsr.errors import BundleError
 from textsr.graphs import Model
-from train import fonts, run, shards
+from train import fonts, run, shards, start
 from train.pool import PoolJob, write_pool
 
 needs_fonts = pytest.mark.skipif(
@@ -63,7 +63,7 @@ def test_weights_that_do_not_see_the_painted_line_are_a_start(tmp_path: Path, ca
     before, path = Model(narrow), tmp_path / "narrow.safetensors"
     save_model(before, path)
     model, first = Model(TINY), "unet.input_blocks.0.0.weight"
-    run.load_start(model, path, ())
+    start.load_start(model, path, ())
     assert "does not see the painted line yet" in caplog.text
     given = before.state_dict()
     for name, tensor in model.state_dict().items():
@@ -74,12 +74,12 @@ def test_weights_that_do_not_see_the_painted_line_are_a_start(tmp_path: Path, ca
         assert torch.equal(tensor[:, : old.shape[1]] if name == first else tensor, old), name
     caplog.clear()
     save_model(model, path)
-    run.load_start(Model(TINY), path, ())
+    start.load_start(Model(TINY), path, ())
     assert not caplog.text
     other = replace(narrow, unet=replace(narrow.unet, glyph_channels=0), glyph=None)
     save_model(Model(other), path)
     with pytest.raises(BundleError, match="does not fit"):
-        run.load_start(model, path, ())
+        start.load_start(model, path, ())
 
 
 def test_every_save_leaves_shards_that_join_to_the_weights(tmp_path: Path) -> None:
