@@ -64,14 +64,11 @@ def strokes(text: TextArrays, picture: Array, share: float, preset: Preset) -> A
     """What painting ``text`` adds to the restored line of ``picture`` (3,h,w), which the crop fills up to ``share``:
     (H,W,3) in units of [-1,1], on average about 0, all 0 where nothing was read.
 
-    Each character weighs what it is sure. `GlyphCanvas.painted` draws the same, if all are written in one ink:
-    characters in light ink on a line of dark ones, or the other way round, are left out here, as are symbols without a
-    width.
+    Each character weighs what it is sure. `GlyphCanvas.painted` draws the same. Symbols without a width are left out.
     """
     tokens, weights = used_text(text.tokens, np.where(text.widths > 0, text.weights, np.float32(0)), preset)
     text = fit_places(replace(text, tokens=tokens, weights=weights), picture.transpose(1, 2, 0), share)
     text = fit_paint(text, picture)
-    text = replace(text, contrasts=in_one_ink(text.contrasts))
     drawn = np.flatnonzero(text.contrasts.any(axis=1))
     if not len(drawn):
         return np.zeros((preset.height, preset.width, 3), np.float32)
@@ -87,13 +84,6 @@ def strokes(text: TextArrays, picture: Array, share: float, preset: Preset) -> A
     contrasts = np.tile(text.contrasts[drawn], (2, 1))
     planes = [(stretched * one[:, None, None]).transpose(1, 0, 2).reshape(preset.height, -1) for one in contrasts.T]
     return np.stack([plane @ across for plane in planes], axis=-1)
-
-
-def in_one_ink(contrasts: Array) -> Array:
-    """``contrasts`` (n,3) of a line's characters, those against the line's own made 0: a glyph that fits best in white
-    among dark ones is not where its character is, or another. The strong ones tell what the line's is."""
-    own = (np.linalg.norm(contrasts, axis=1, keepdims=True) * contrasts).sum(axis=0)
-    return np.where(contrasts @ own > 0, 1, 0)[:, None].astype(np.float32) * contrasts
 
 
 def _bitmaps(tokens: NDArray[np.int64]) -> Array:

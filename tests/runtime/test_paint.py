@@ -18,7 +18,7 @@ from textsr.config import TINY, preset
 from textsr.errors import BundleError
 from textsr.fit import fit_line
 from textsr.linetext import LineText
-from textsr.painting import in_one_ink, strokes
+from textsr.painting import strokes
 from textsr.reading import LineReading, conditions, spread
 
 TEXT = "Hello 42"
@@ -48,30 +48,11 @@ def test_it_is_what_the_canvas_paints(text: str, sure: float, seed: int) -> None
     image = np.clip(draw_line(text, 24, 120) + noise, 0, 255).astype(np.uint8)
     line = fit_line(image, painted)
     arrays = line_batch([line], [b""], [read(text, sure)], Alphabet.load(), painted)
-    arrays.contrasts[0] = in_one_ink(arrays.contrasts[0])
     names = ("tokens", "centres", "widths", "middles", "heights", "contrasts", "softness")
     given_ = {name: torch.from_numpy(getattr(arrays, name)) for name in names}
     given_["contrasts"] = given_["contrasts"] * 0.1  # far from where it is clamped
     wanted = GlyphCanvas(painted).painted(torch.zeros(1, 3, 128, 512), **given_)[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(0.1 * drawn(image, read(text, sure)), wanted, atol=1e-5)
-
-
-@given(st.lists(st.floats(-1, 1, width=16), min_size=1, max_size=24), st.integers(0, 99))
-def test_a_line_has_one_ink(signed: list[float], seed: int) -> None:
-    """Of characters in one colour, some lighter than the paper and some darker, the weaker kind is left out."""
-    colour = np.random.default_rng(seed).uniform(0.1, 1, 3).astype(np.float32)
-    contrasts = np.array(signed, np.float32)[:, None] * colour
-    found = in_one_ink(contrasts)
-    own = np.sign(sum(abs(value) * value for value in signed))
-    kept = np.array([value * own > 0 for value in signed])
-    if abs(sum(abs(value) * value for value in signed)) > 1e-4:
-        np.testing.assert_array_equal(found[kept], contrasts[kept])
-    assert not found[~kept].any()
-    # Other colours are no other ink.
-    coloured = np.array(
-        [[0.5, -0.1, -0.4], [0.4, 0.4, -0.5], [0.1, 0.5, -0.1]], np.float32
-    )  # other colours are no other ink
-    np.testing.assert_array_equal(in_one_ink(coloured), coloured)
 
 
 def test_the_right_text_makes_a_blurred_line_more_like_the_sharp_one() -> None:
