@@ -15,7 +15,7 @@ import torch
 from benchmarks.speed import costs, turns
 from benchmarks.speed.checks import bars
 from benchmarks.speed.clock import Sample
-from benchmarks.speed.plan import CAPTURED, DIFFTSR, EAGER, NEEDS_CUDA, NO_OPENVINO, NO_PAPER, OURS, Case, Choices, plan
+from benchmarks.speed.plan import CAPTURED, COMPILED, DIFFTSR, EAGER, NEEDS_CUDA, NO_OPENVINO, NO_PAPER, OURS, Case, Choices, plan
 from benchmarks.speed.record import Record, all_results, find, read
 from textsr.errors import EngineError, InputError
 
@@ -108,9 +108,9 @@ def test_the_plan_has_every_row_once_and_says_why_some_are_left_out(device: str)
     }
     assert all(case.extrapolated == (device == "cpu") for case in theirs if case.executor == EAGER)
     measured = {case.executor for case in cases if not case.reason}
-    assert measured == (
-        {EAGER, "onnxruntime", "openvino"} if device == "cpu" else {EAGER, CAPTURED, "onnxruntime", "torch", "tensorrt"}
-    )
+    on_cuda = {EAGER, CAPTURED, "onnxruntime", "torch", COMPILED, "tensorrt"}
+    assert measured == ({EAGER, "onnxruntime", "openvino"} if device == "cpu" else on_cuda)
+    assert {case.precision for case in cases if case.executor == COMPILED} <= {"fp16"}
 
 
 def test_misuse_of_a_plan() -> None:
