@@ -15,7 +15,19 @@ import torch
 from benchmarks.speed import costs, turns
 from benchmarks.speed.checks import bars
 from benchmarks.speed.clock import Sample
-from benchmarks.speed.plan import CAPTURED, COMPILED, DIFFTSR, EAGER, NEEDS_CUDA, NO_OPENVINO, NO_PAPER, OURS, Case, Choices, plan
+from benchmarks.speed.plan import (
+    CAPTURED,
+    COMPILED,
+    DIFFTSR,
+    EAGER,
+    NEEDS_CUDA,
+    NO_OPENVINO,
+    NO_PAPER,
+    OURS,
+    Case,
+    Choices,
+    plan,
+)
 from benchmarks.speed.record import Record, all_results, find, read
 from textsr.errors import EngineError, InputError
 
