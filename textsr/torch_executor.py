@@ -71,7 +71,7 @@ class TorchExecutor:
         self._compiled = compiled
         if compiled:
             self.name += ":compiled"
-            self._modules = {name: _compiled(graph, self.name) for name, graph in self.graphs.items()}
+            self._modules = {name: _through_compiler(graph, self.name) for name, graph in self.graphs.items()}
         self._looper = Looper(self, self._captured) if capture else None
         self._turn = threading.Lock()
         self._process = os.getpid() if self.device.type == "cuda" else None
@@ -157,7 +157,7 @@ class TorchExecutor:
             raise EngineError(f"torch {torch.__version__}: {str(error).splitlines()[0]}") from error
 
 
-def _compiled(graph: nn.Module, executor: str) -> Callable[..., Any]:
+def _through_compiler(graph: nn.Module, executor: str) -> Callable[..., Any]:
     """What torch.compile makes of a graph, of each size of its inputs anew. Convolutions are channels-last there, so
     their weights are laid out so once and not at every call. It raises EngineError where a graph cannot be compiled."""
     for part in graph.modules():

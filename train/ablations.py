@@ -13,7 +13,7 @@ import json
 import logging
 import queue
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -43,8 +43,6 @@ log = logging.getLogger(__name__)
 DONE = "done"
 ROW_STEPS = 20
 """Steps that a row of the curves sums up."""
-SAVE_STEPS = {"cpu": 25, "cuda": 200}
-"""Steps between saves, by kind of device; a run that is cut off goes on from the last with ``--resume``."""
 WAITING = 10.0
 """Seconds between looks at whether the processes that train are alive."""
 
@@ -169,7 +167,26 @@ class Here:
         """Nothing is under way."""
 
 
-class Elsewhere:
+class _Process:
+    """A process of its own that trains variants."""
+
+    def __init__(self, names: Sequence[str], target: Callable[..., None], *given: Any) -> None:
+        self.names = names
+        self.process = multiprocessing.get_context("spawn").Process(target=target, args=given, daemon=True)
+        self.process.start()
+
+    def ended(self) -> InputError:
+        """Says that it has, where it should not."""
+        return InputError(f"the process that trains {', '.join(self.names)} has ended; its log says why")
+
+    def end(self) -> None:
+        """Waits for the process. Raises InputError where it failed."""
+        self.process.join()
+        if self.process.exitcode:
+            raise InputError(f"the process that trains {', '.join(self.names)} ended with {self.process.exitcode}")
+
+
+class Elsewhere(_Process):
     """Trains variants in a process of its own, which is at most two batches behind.
 
     A batch is pickled here, not by the queue's thread: that moves its tensors to shared memory, and would do so while
@@ -177,11 +194,9 @@ class Elsewhere:
     """
 
     def __init__(self, names: Sequence[str], plan: Plan) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.names, self.queue = names, context.Queue(2)
+        self.queue = multiprocessing.get_context("spawn").Queue(2)
         self.queue.cancel_join_thread()  # or this process would wait for one that died to read on
-        self.process = context.Process(target=_serve, args=(tuple(names), plan, self.queue), daemon=True)
-        self.process.start()
+        super().__init__(names, _serve, tuple(names), plan, self.queue)
 
     def give(self, lesson: Lesson | str | None) -> None:
         """Waits until the process takes the batch. Raises InputError where it has ended."""
@@ -191,53 +206,61 @@ class Elsewhere:
                 return self.queue.put(packed, timeout=WAITING)
             except queue.Full:
                 continue
-        raise InputError(f"the process that trains {', '.join(self.names)} has ended; its log says why")
+        raise self.ended()
 
     def end(self) -> None:
         """Waits for the process. Raises InputError where it failed."""
         self.give(DONE)
-        self.process.join()
-        if self.process.exitcode:
-            raise InputError(f"the process that trains {', '.join(self.names)} ended with {self.process.exitcode}")
+        super().end()
 
 
-class Apart:
+class Apart(_Process):
     """Trains variants in a process that makes its batches itself, which a GPU does faster than handing them over."""
 
     def __init__(self, names: Sequence[str], plan: Plan) -> None:
-        self.names = names
-        own = replace(plan, variants=tuple(names))
-        self.process = multiprocessing.get_context("spawn").Process(target=_study, args=(own,), daemon=True)
-        self.process.start()
+        super().__init__(names, _study, replace(plan, variants=tuple(names)))
 
     def give(self, lesson: Lesson | None) -> None:
         """Nothing is handed over. Raises InputError where the process failed."""
         if self.process.exitcode:
-            raise InputError(f"the process that trains {', '.join(self.names)} has ended; its log says why")
-
-    def end(self) -> None:
-        """Waits for the process. Raises InputError where it failed."""
-        self.process.join()
-        self.give(None)
-
-
-def _study(plan: Plan) -> None:
-    _log()
-    torch.set_num_threads(1)
-    here = Here(plan.variants, plan)
-    for step, lesson in enumerate(lessons(plan), plan.start() + 1):
-        here.give(lesson)
-        if step % SAVE_STEPS[torch.device(plan.device).type] == 0:
-            here.give(None)
-    here.give(None)
+            raise self.ended()
 
 
 def _serve(names: Sequence[str], plan: Plan, given: Any) -> None:
-    _log()
-    torch.set_num_threads(1)
+    _alone()
     here = Here(names, plan)
     while (lesson := ForkingPickler.loads(given.get())) != DONE:
         here.give(lesson)
+
+
+def _study(plan: Plan) -> None:
+    _alone()
+    for _ in _taught(plan, [Here(plan.variants, plan)]):
+        pass
+
+
+def _alone() -> None:
+    """Sets up a process beside others."""
+    _log()
+    torch.set_num_threads(1)
+
+
+def _taught(plan: Plan, lanes: Sequence[Lane]) -> Iterator[int]:
+    """Gives the plan's batches to all ``lanes``, and has them save; yields the steps done, after each."""
+    steps = plan.start()
+    for lesson in lessons(plan):
+        for lane in lanes:
+            lane.give(lesson)
+        steps += 1
+        if plan.saves(steps):
+            _have_saved(lanes)
+        yield steps
+    _have_saved(lanes)
+
+
+def _have_saved(lanes: Sequence[Lane]) -> None:
+    for lane in lanes:
+        lane.give(None)
 
 
 def run(plan: Plan) -> int:
@@ -248,32 +271,24 @@ def run(plan: Plan) -> int:
     plan.out.mkdir(parents=True, exist_ok=True)
     steps = plan.start()
     here, *others = [plan.variants[place :: plan.processes] for place in range(plan.processes)][::-1]
-    other: type[Elsewhere] | type[Apart] = Elsewhere
-    own = plan
-    if torch.device(plan.device).type == "cuda":
-        other, own = Apart, replace(plan, variants=here)
+    other, own = (Elsewhere, plan) if plan.kind == "cpu" else (Apart, replace(plan, variants=here))
     lanes: list[Lane] = [*(other(share, plan) for share in others), Here(here, plan)]
     with tqdm(total=plan.steps, initial=steps, desc="ablations", unit="step", mininterval=10) as bar:
-        for lesson in lessons(own):
-            for lane in lanes:
-                lane.give(lesson)
-            steps += 1
+        for steps in _taught(own, lanes):
             bar.update()
-            if steps % SAVE_STEPS[torch.device(plan.device).type] == 0:
-                _save(plan, lanes, steps)
-    _save(plan, lanes, steps)
+            if plan.saves(steps):
+                _tell(plan, steps)
+    _tell(plan, steps)
     for lane in lanes:
         lane.end()
     return steps * plan.batch_size
 
 
-def _save(plan: Plan, lanes: Sequence[Lane], steps: int) -> None:
-    for lane in lanes:
-        lane.give(None)
+def _tell(plan: Plan, steps: int) -> None:
     told = {
         "preset": plan.preset, "variants": list(plan.variants), "lines": steps * plan.batch_size, "steps": steps,
         "planned_lines": plan.lines, "batch_size": plan.batch_size, "learning_rate": plan.learning_rate,
-        "seed": plan.seed, "device": torch.device(plan.device).type,
+        "seed": plan.seed, "device": plan.kind,
     }  # fmt: skip
     with replacing(plan.out / "plan.json") as path:
         path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

@@ -29,6 +29,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {FULL: (), **{name: (name,) for name in A
 """Names of the variants, and what each is trained without."""
 CURRICULUM = "progressive-sampling"
 WARMUP_STEPS = 50
+SAVE_STEPS = {"cpu": 25, "cuda": 200}
+"""Steps between saves, by kind of device; a run that is cut off goes on from the last with ``--resume``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,15 @@ class Plan:
     def steps(self) -> int:
         """Optimiser steps of every variant."""
         return self.lines // self.batch_size
+
+    @property
+    def kind(self) -> str:
+        """Of its device: cpu or cuda."""
+        return torch.device(self.device).type
+
+    def saves(self, steps: int) -> bool:
+        """Whether all is saved after so many steps, besides at the end."""
+        return steps % SAVE_STEPS[self.kind] == 0
 
     def start(self) -> int:
         """Steps that all variants have done; 0 without ``resume``. Raises InputError where there is no run."""
@@ -103,8 +114,9 @@ class Lessons(DiffusionStage):
 
 def lessons(plan: Plan) -> Iterator[Lesson]:
     """The plan's batches that are still to do, until its lines or its minutes are spent; on a GPU made ahead."""
-    device = torch.device(plan.device)
-    return iter(Prefetch(lambda: _lessons(plan), device=device)) if device.type == "cuda" else _lessons(plan)
+    if plan.kind == "cpu":
+        return _lessons(plan)
+    return Prefetch(lambda: _lessons(plan), device=torch.device(plan.device))
 
 
 def _lessons(plan: Plan) -> Iterator[Lesson]:

@@ -25,6 +25,8 @@ Precision = Literal["fp32", "fp16", "bf16"]
 FP32: Precision = "fp32"
 FP16: Precision = "fp16"
 BF16: Precision = "bf16"
+PRECISIONS: dict[str, tuple[Precision, ...]] = {OPENVINO: (FP32, BF16), COMPILED: (FP16,)}
+"""Of the rows of executors that have others than float32 and fp16; to compile one takes minutes."""
 BATCHES = (1, 4, 16, 64)
 DIFFTSR_BATCH = 16
 """Of DiffTSR with equal engineering, besides 1; the release takes one line at a time."""
@@ -135,10 +137,7 @@ def _ours(choices: Choices, name: str) -> Iterator[Case]:
             continue
         if executor == (COMPILED if choices.cpu else OPENVINO):
             continue
-        precisions: tuple[Precision, ...] = (FP32, BF16 if executor == OPENVINO else FP16)
-        if executor == COMPILED:  # each row takes minutes to compile, and float32 is not what it is chosen for
-            precisions = (FP16,)
-        for precision in precisions:
+        for precision in PRECISIONS.get(executor, (FP32, FP16)):
             reason = ""
             if choices.cpu:
                 reason = NEEDS_CUDA if executor == "tensorrt" else HALF_ON_CPU if precision == FP16 else ""

@@ -149,11 +149,11 @@ def _passed_over(tried: Sequence[Considered], device: str) -> list[Considered]:
     return [
         Considered(name, place, False, reason, False)
         for name, place, reason in rest
-        if (name, place) not in known and _exists(name, place)
+        if (name, place) not in known and _tested(name, place)
     ]
 
 
-def _exists(executor: str, device: str) -> bool:
+def _tested(executor: str, device: str) -> bool:
     """torch-compile is torch, and takes minutes to open: it is not tried."""
     return executor != "torch-compile" and (executor, device) != ("tensorrt", "cpu")
 
@@ -165,7 +165,7 @@ def places(wanted: Device, gpu: GpuFound) -> list[tuple[str, str]]:
     if wanted.kind == "cuda" or (wanted.kind == "auto" and gpu.gpus):
         found += [(name, str(Device("cuda", wanted.index))) for name in ON_CUDA]
     if wanted.kind != "cuda":
-        found += [(name, "cpu") for name in EXECUTORS if _exists(name, "cpu") and (name, "cpu") != REFERENCE]
+        found += [(name, "cpu") for name in EXECUTORS if _tested(name, "cpu") and (name, "cpu") != REFERENCE]
     return found
 
 

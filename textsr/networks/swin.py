@@ -48,7 +48,8 @@ def _kept_mask(height: int, width: int, window: tuple[int, int], shift: int, dev
 
 
 def kept_mask(height: int, width: int, window: tuple[int, int], shift: int, device: torch.device) -> Tensor:
-    """`shift_mask` on a device, made once. Who compiles the network has this taken as a constant."""
+    """`shift_mask` on a device, made once. Who compiles the network has this function's result taken as a constant: a
+    mark that a cached function does not bear."""
     return _kept_mask(height, width, window, shift, device)
 
 
