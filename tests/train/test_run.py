@@ -29,6 +29,7 @@ needs_fonts = pytest.mark.skipif(
 
 def command(stage: str, folder: Path, *options: str, minutes: float = 0.05) -> int:
     given = ["--stage", stage, "--preset", "tiny", "--minutes", str(minutes), "--device", "cpu", "--batch-size", "4"]
+    given += ["--precision", "fp32"]  # every processor multiplies in it
     places = ["--pool", str(folder / "pool"), "--val-pool", str(folder / "val"), "--out", str(folder / stage)]
     return run.main([*given, *places, *options])
 
