@@ -39,8 +39,8 @@ class GuardOptions:
     min_column: float = 0.4
     max_change: float = 0.0
     max_doubt: float = 0.0
-    min_likeness: float = 0.8
-    min_confidence: float = 0.92
+    min_likeness: float = -1.0
+    min_confidence: float = 0.96
     max_drop: float = 0.1
     never_change_text: bool = False
     without_reader: WithoutReader = "refuse"
