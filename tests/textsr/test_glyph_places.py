@@ -205,11 +205,8 @@ def test_the_order_in_which_characters_are_told_does_not_matter() -> None:
     text = read(TEXTS[0])
     seen = picture(elsewhere(text, 6), COLOURS[0], 6)
     order = np.r_[3, 0, 5, 1, 4, 2, 6 : len(text.tokens)]
-    found, other = fit_places(text, seen, 0.8), fit_places(TextArrays(*(_in(text, order))), seen, 0.8)
+    values = (getattr(text, field.name) for field in fields(TextArrays))
+    told = TextArrays(*(value[order] if len(value) == len(order) else value for value in values))
+    found, other = fit_places(text, seen, 0.8), fit_places(told, seen, 0.8)
     for name in PLACES:
         np.testing.assert_allclose(getattr(other, name), getattr(found, name)[order], atol=1e-6)
-
-
-def _in(text: TextArrays, order: NDArray[np.int64]) -> list[NDArray[np.float32]]:
-    arrays_of = (getattr(text, field.name) for field in fields(TextArrays))
-    return [value[order] if len(value) == len(order) else value for value in arrays_of]
