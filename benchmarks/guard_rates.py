@@ -106,8 +106,7 @@ def _at(options: GuardOptions, name: Threshold, value: float) -> GuardOptions:
 
 def choose(rows: Sequence[Row], options: GuardOptions) -> GuardOptions:
     """``options`` with the thresholds to take: of all pairs that keep both bars, that which lets most lines through
-    that come out right; where none does, that which breaks and paints fewest; among equals that with the highest
-    likeness, which stops what these lines have nothing of, then that with the lowest confidence.
+    that come out right; where none does, that which breaks and paints fewest; among equals the loosest.
 
     The first bar is kept with a margin: other lines of the kind keep it too, `SURE` of it.
     """
@@ -117,7 +116,7 @@ def choose(rows: Sequence[Row], options: GuardOptions) -> GuardOptions:
         for confidence, under in curve(rows, part, "min_confidence"):
             keeps = under.broken_most <= MOST_BROKEN and under.painted <= MOST_PAINTED * without.painted
             worth = under.passed if keeps else -(under.broken + under.painted)
-            tried.append(((keeps, worth, likeness, -confidence), replace(part, min_confidence=confidence)))
+            tried.append(((keeps, worth, -likeness - confidence), replace(part, min_confidence=confidence)))
     return max(tried, key=lambda pair: pair[0])[1]
 
 

@@ -175,7 +175,7 @@ class Restorer:
             input. Less is more faithful and less sharp. None takes what the bundle states
             (`Preset.default_strength`).
         :param paint: how strongly the strokes of what was read, or given, are added to the result, from 0 (not at all)
-            to 1 (in the contrast that the picture shows), each character by the square root of its confidence
+            to 1 (in the contrast that the picture shows), each character as much as it is sure
             (`textsr.painting.strokes`). Other recognisers read more of it, and what was misread is painted as well.
             None takes what the bundle states (`Preset.default_paint`).
         :param guarded: False does without the guard that the restorer was opened with.

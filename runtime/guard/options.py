@@ -15,12 +15,12 @@ SIMILARITIES = ("min_similarity", "min_column", "min_likeness")
 class GuardOptions:
     """Thresholds of `runtime.guard.Guard`. The defaults of ``min_confidence`` and ``min_likeness`` were chosen together
     (`benchmarks.guard_rates.choose`) on 900 lines of the validation split that PP-OCRv3, which judges there, reads in
-    high resolution, restored in 4 steps at strength 0.2 with paint 1: of 509 lines whose input is read right the guard
-    lets 1 out wrong (14 without it), so less than 1% of other such lines, and 74 of 185 that restoring makes readable.
-    Of these lines ``min_likeness`` stops none: it is the highest of those tried that does. ``min_similarity`` and
-    ``min_column`` were set by hand on other such lines: paint changes what a line shrinks to. More steps change more,
-    so more is refused; with other strength or paint pictures are more or less alike. On 1,000 lines of the test split,
-    judged by PP-OCRv4: TESTNUM, see ``benchmarks/results/guard.json``.
+    high resolution, restored in 4 steps at strength 0.7 with paint 0.75: of 528 lines whose input is read right the
+    guard lets 1 out wrong (24 without it), so less than 1% of other such lines, and 62 of 138 that restoring makes
+    readable. ``min_similarity`` and ``min_column`` were set by hand on 400 of them: paint changes what a line shrinks
+    to. More steps change more, so more is refused; with other strength or paint pictures are more or less alike. On
+    1,000 lines of the test split, judged by PP-OCRv4: 5 of 682 (19 without it) and 49 of 127, see
+    ``benchmarks/results/guard.json``.
 
     ``min_similarity``: structural similarity, -1..1, that the restored line, shrunk again, has to the input at least;
     ``min_column``: the same of its worst character's columns, so that one changed character is not averaged away.
@@ -39,8 +39,8 @@ class GuardOptions:
     min_column: float = 0.4
     max_change: float = 0.0
     max_doubt: float = 0.0
-    min_likeness: float = 0.3
-    min_confidence: float = 0.96
+    min_likeness: float = 0.8
+    min_confidence: float = 0.92
     max_drop: float = 0.1
     never_change_text: bool = False
     without_reader: WithoutReader = "refuse"

@@ -126,12 +126,11 @@ def test_what_only_the_text_painted_is_seen_beside_the_picture_alone() -> None:
         part = painted[:, 240:280].astype(np.float32)
         painted[:, 240:280] = (part + strength * (255 - 2 * part)).astype(np.uint8)
         scene.reader.tell(painted, said)
-    strict = GuardOptions(min_likeness=0.8)
-    caught, fine = Guard(strict).judge(scene.candidates, scene.again())
+    caught, fine = Guard().judge(scene.candidates, scene.again())
     assert (caught.applied, caught.evidence["objection"]) == (False, "blind")
     assert "without text" in caught.reason
     assert caught.evidence["doubt"] == 0
-    assert caught.evidence["likeness"] < strict.min_likeness <= fine.evidence["likeness"]
+    assert caught.evidence["likeness"] < GuardOptions().min_likeness <= fine.evidence["likeness"]
     assert fine.applied
     open_to_it = Guard(GuardOptions(min_likeness=-1.0)).judge(scene.candidates, scene.again())
     assert all(verdict.applied for verdict in open_to_it)
