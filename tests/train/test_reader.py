@@ -81,18 +81,8 @@ def test_batches_hold_degraded_and_clean_lines(stage: ReaderStage) -> None:
 def test_a_run_ends_in_weights_that_the_product_takes(tmp_path: Path) -> None:
     write_pools(tmp_path, lines=16)
     out = tmp_path / "out"
-    given = [
-        "--stage",
-        "reader",
-        "--device",
-        "cpu",
-        "--batch-size",
-        "8",
-        "--precision",
-        "fp32",
-        "--pool",
-        str(tmp_path / "pool"),
-    ]
+    given = ["--stage", "reader", "--device", "cpu", "--batch-size", "8", "--pool", str(tmp_path / "pool")]
+    given += ["--precision", "fp32"]  # every processor multiplies in it
     given += ["--val-pool", str(tmp_path / "val"), "--out", str(out), "--shards", str(tmp_path / "shards")]
     assert run.main([*given, "--steps", "2"]) == 0
     assert run.main([*given, "--steps", "3", "--resume", str(out)]) == 0
