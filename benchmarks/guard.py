@@ -131,7 +131,7 @@ def _report(options: argparse.Namespace, bundle: Bundle, steps: int, words: Sequ
     sys.stdout.write(guard_result.markdown(data) + "\n")
     if "validation" in data:
         fit = data["validation"]
-        sys.stdout.write(f"validation chooses confidence {fit['chosen']:g}, likeness {fit['chosen_likeness']:g}\n")
+        sys.stdout.write(f"validation chooses min_told {fit['chosen_told']:g}, min_proof {fit['chosen_proof']:g}\n")
     if options.save:
         guard_result.save(data)
         guard_result.draw(data)

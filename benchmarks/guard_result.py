@@ -12,12 +12,13 @@ from typing import Any
 from benchmarks import blocks
 from benchmarks.guard_lines import Row
 from benchmarks.guard_rates import (
+    BROKEN_COSTS,
     CONFIDENT,
     MOST_BROKEN,
     MOST_PAINTED,
+    PAINTED_COSTS,
     SURE,
     Rates,
-    asked,
     choose,
     curve,
     held_out,
@@ -29,7 +30,7 @@ from benchmarks.guard_rates import (
 from runtime.guard import GuardOptions
 from textsr.errors import InputError
 
-FORMAT = 4
+FORMAT = 5
 RESULT, PICTURE = blocks.ROOT / "benchmarks" / "results" / "guard.json", blocks.ROOT / "docs" / "guard.png"
 BLOCK = "guard"
 Data = Mapping[str, Any]
@@ -45,11 +46,10 @@ def part(rows: Sequence[Row], options: GuardOptions, judge: str, lines: str) -> 
         "without": shares(without),
         "with": shares(found),
         "fixed_kept": found.fixed / without.fixed if without.fixed else None,
-        "curve": [{"min_confidence": at, **shares(one)} for at, one in curve(rows, options, "min_confidence")],
-        "curve_likeness": [{"min_likeness": at, **shares(one)} for at, one in curve(rows, options, "min_likeness")],
+        "curve_told": [{"min_told": at, **shares(one)} for at, one in curve(rows, options, "min_told")],
+        "curve_proof": [{"min_proof": at, **shares(one)} for at, one in curve(rows, options, "min_proof")],
         "objections": objections(rows, options),
         "without_rule": {rule: shares(one) for rule, one in spared(rows, options).items()},
-        "asked": asked(rows, options),
         "cost": sum(row.guard_seconds for row in rows) / restoring if restoring else None,  # None: it was not timed
     }
 
@@ -58,7 +58,7 @@ def fitted(rows: Sequence[Row], options: GuardOptions) -> dict[str, Any]:
     """The thresholds that validation rows choose, and what such a choice is worth on lines that did not choose, for
     JSON; of the test split nobody asks."""
     chosen, unseen = choose(rows, options), shares(held_out(rows, options))
-    return {"chosen": chosen.min_confidence, "chosen_likeness": chosen.min_likeness, "held_out": unseen}
+    return {"chosen_told": chosen.min_told, "chosen_proof": chosen.min_proof, "held_out": unseen}
 
 
 def shares(found: Rates) -> dict[str, Any]:
@@ -140,10 +140,9 @@ def _table(data: Data) -> list[str]:
     (split, test), steps = _shown(data), f"{data['steps']} step{'' if data['steps'] == 1 else 's'}"
     warning = "" if split == "test" else "**Not measured on the test split yet**; these lines chose the thresholds. "
     head = (
-        f"{warning}**{test['without']['lines']} lines of the {split} split**, restored in {steps} at strength "
-        f"{data['strength']:g} with paint {data['paint']:g} and judged by {test['judge']}; confidently: with a mean "
-        f"confidence of {CONFIDENT:g} or "
-        f"more; in brackets: exact {SURE:.0%} intervals, in percent."
+        f"{warning}**{test['without']['lines']} lines of the {split} split**, restored in {steps}, shown as they "
+        f"are read best and judged by {test['judge']}; confidently: with a mean confidence of {CONFIDENT:g} or more; "
+        f"in brackets: exact {SURE:.0%} intervals, in percent."
     )
     return [
         head,
@@ -172,8 +171,9 @@ def _fit(fit: Data, options: Data) -> str:
         f"({fit['without']['broken']} without it; of other such lines at most {fit['with']['broken_most']:.1%}, "
         f"{SURE:.0%} sure), lets {_errors(fit['with']['painted'])} through ({fit['without']['painted']}) and keeps "
         f"{fit['with']['fixed']} of {fit['without']['fixed']} lines that restoring makes readable. Of the thresholds "
-        f"that do so with that margin, a character's confidence of {options['min_confidence']:g} and a likeness of "
-        f"{options['min_likeness']:g} let most lines through that come out right. {_held_out(fit['held_out'])} "
+        f"that keep the bars there, confidences of {options['min_told']:g} in what was told and of "
+        f"{options['min_proof']:g} in proofreading are worth most, one line broken counting as much as {BROKEN_COSTS} "
+        f"that come out right, a confident error as much as {PAINTED_COSTS}. {_held_out(fit['held_out'])} "
         f"No threshold was chosen on the test split. With one rule left out, lines broken and confident errors on "
         f"validation: {rules}."
     )
@@ -225,22 +225,22 @@ def _cost(found: Data) -> str:
     stops = ", ".join(
         f"{name} {count}" for name, count in sorted(found["objections"].items(), key=lambda pair: -pair[1])
     )
-    said = (
-        f"The guard asks for its dearest part, the restoration without text, on {found['asked']:.0%} of the lines "
-        f"only. Lines are stopped by: {stops or 'none'}."
-    )
+    said = f"Lines are stopped by: {stops or 'none'}."
     if found["cost"] is None:
         return said
-    return f"All evidence on every line costs {found['cost']:.0%} of the CPU seconds of restoring. {said}"
+    return (
+        f"All evidence on every line, with the restoration without text that is not asked for by default, costs "
+        f"{found['cost']:.0%} of the CPU seconds of restoring. {said}"
+    )
 
 
 AXES = {
-    "curve": ("min_confidence", "least confidence of a character"),
-    "curve_likeness": ("min_likeness", "least likeness to the line restored without text"),
+    "curve_told": ("min_told", "least confidence in a character that was told"),
+    "curve_proof": ("min_proof", "least confidence in a character when proofread"),
 }
 """The curves that are drawn: the threshold they are of, and its name."""
-LOWEST_DRAWN = 0.9
-"""Likenesses below this one are not drawn: there is nothing there."""
+LOWEST_DRAWN = 0.8
+"""Of `min_proof`: below it there is little."""
 
 
 def draw(data: Data, path: Path = PICTURE) -> None:
@@ -267,7 +267,7 @@ def draw(data: Data, path: Path = PICTURE) -> None:
 
 
 def _draw_curve(axes: Any, found: Data, name: str, threshold: str, default: float) -> None:
-    points = [point for point in found[name] if threshold == "min_confidence" or point[threshold] >= LOWEST_DRAWN]
+    points = [point for point in found[name] if threshold == "min_told" or point[threshold] >= LOWEST_DRAWN]
     for key, label, colour in (
         ("broken_share", "right, then wrong (of right)", "#b3261e"),
         ("painted_share", "wrong, confidently so (of wrong)", "#c77700"),

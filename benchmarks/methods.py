@@ -101,24 +101,18 @@ def ours(
 ) -> Opened:
     """The bundle, through the runtime's public door, reading the lines itself; None takes its defaults.
 
-    :raises InputError: there are not so many steps, or the strength or the paint is no share.
+    :raises InputError: there are not so many steps, or the strength or the paint is out of range.
     """
     from runtime.bundle import MANIFEST
+    from runtime.options import Options
 
     restorer = _restorer(options.bundle, options.device, options.threads)
     preset = restorer.preset
     taken = steps if steps is not None else preset.default_steps or preset.schedule.steps
-    if not 1 <= taken <= preset.schedule.steps:
-        raise InputError(f"method {name}: the bundle takes from 1 to {preset.schedule.steps} steps")
-    share = preset.default_strength if strength is None else strength
-    if not 0 < share <= 1:
-        raise InputError(f"method {name}: the strength is above 0 and at most 1")
-    painted = preset.default_paint if paint is None else paint
-    if not 0 <= painted <= 1:
-        raise InputError(f"method {name}: the paint is from 0 to 1")
+    restorer.check(Options(steps=taken, strength=strength, paint=paint))
 
     def run(images: Sequence[NDArray[np.uint8]]) -> list[Output]:
-        results = restorer(images, seed=options.seed, steps=taken, strength=share, paint=painted)
+        results = restorer(images, seed=options.seed, steps=taken, strength=strength, paint=paint)
         return [Output(result.image, result.text) for result in results]
 
     executor = f"{restorer.executor.name}, onnxruntime {onnxruntime.__version__}"
@@ -126,7 +120,7 @@ def ours(
     files = json.loads((restorer.bundle.path / MANIFEST).read_text(encoding="utf-8"))["files"]
     parts = repr((sorted(files.items()), replace(preset, default_steps=None, default_strength=1.0, default_paint=0.0)))
     bundle = hashlib.sha256(parts.encode()).hexdigest()[:16]
-    how = f"seed {options.seed}, steps {taken}, strength {share}, paint {painted}"
+    how = f"seed {options.seed}, steps {taken}, strength {strength}, paint {paint}"
     key = f"ours, bundle {bundle}, code {_code()}, {executor}, {reader}, {how}"
     cost = _cost(preset)
     return Opened(name, run, key, executor, cost.trained, cost.line(taken), "Apache-2.0")

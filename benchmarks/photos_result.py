@@ -100,7 +100,7 @@ def table(found: Data) -> str:
     lines.insert(1, "|" + "---|" * len(HEAD))
     first = (
         f"**{found['lines']} lines of {found['photographs']} photographs**{source}, shrunk; bundle {found['bundle']}, "
-        f"{steps}, strength {found['strength']:g}, paint {found['paint']:g}, {found['executor']}; read right by "
+        f"{steps}, shown as they are read best, {found['executor']}; read right by "
         f"{found['judge']}, in percent."
     )
     last = (

@@ -18,6 +18,7 @@ from runtime.gate import Refusal
 from runtime.judging import Candidate
 from runtime.lines import Line, Piece, lay, line_batch, read, read_any, split, take
 from runtime.options import Options
+from runtime.proofreading import AS_IS, proofread
 from runtime.recognizer import LineReader
 from runtime.result import Result, enlarged
 from textsr.errors import EngineError, InputError
@@ -160,17 +161,42 @@ class Call:
             self._tell(Event("restore", self.number, lines=count, pieces=len(batch), seconds=seconds, executor=name))
             yield batch, output, seconds
 
+    def _proofread(self, restored: list[Restored]) -> dict[int, tuple[Options, float | None]]:
+        """The options by which each line is shown, by its place, and how surely it is then read as told.
+
+        :raises DeadlinePassed: there is no time for it.
+        """
+        wanted = self.options.proofread or (self.tools.guard is not None and self.options.guarded)
+        if not wanted or self.tools.proofreader is None or not restored:
+            return {done.line.place: (self.options, None) for done in restored}
+        self.deadline.check()
+        begin = time.perf_counter()
+        proofs = proofread(restored, self.tools, self.options)
+        seconds = time.perf_counter() - begin
+        self._tell(Event("proofread", self.number, lines=len(restored), seconds=seconds))
+        return {
+            done.line.place: (replace(self.options, strength=proof.way.strength, paint=proof.way.paint), proof.sure)
+            for done, proof in zip(restored, proofs, strict=True)
+        }
+
     def _judge(self, restored: list[Restored]) -> None:
         """Makes the results, those that the guard does not let through untouched."""
+        try:
+            shown = self._proofread(restored)
+        except DeadlinePassed:
+            self._late(done.line for done in restored)
+            return
         for done in restored:
-            line = done.line
-            self.results[line.place] = finish(done, self.tools, self.options)
+            how, place = shown[done.line.place][0], done.line.place
+            self.results[place] = finish(done, self.tools, how)
+            if (how.strength, how.paint) == (AS_IS.strength, AS_IS.paint):
+                self._refuse(done.line, (gate.PROOF, "restored, it is read less surely as what it says"))
         guard = self.tools.guard if self.options.guarded else None
         judged = [done for done in restored if self.results[done.line.place].applied]
         if guard is None or not judged:
             return
         begin = time.perf_counter()
-        candidates = [done.candidate(self.results[done.line.place], self.options) for done in judged]
+        candidates = [done.candidate(self.results[done.line.place], *shown[done.line.place]) for done in judged]
         try:
             verdicts = guard.judge(candidates, AgainIn(self, {done.line.place: done.line for done in judged}))
         except DeadlinePassed:

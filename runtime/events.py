@@ -9,7 +9,7 @@ from typing import Literal
 
 logger = logging.getLogger(__name__)
 
-EventKind = Literal["start", "read", "restore", "guard", "call", "refused", "cancelled", "failed"]
+EventKind = Literal["start", "read", "restore", "proofread", "guard", "call", "refused", "cancelled", "failed"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Event:
     - "start": a call of ``lines`` was let in, after ``seconds`` of waiting; "refused": it was not, see `BusyError`.
     - "read": the recogniser read ``lines``.
     - "restore": the network restored ``pieces`` of ``lines`` in one batch on ``executor``.
+    - "proofread": it was found out how ``lines`` are best shown, see `runtime.proofreading`.
     - "guard": the guard judged ``lines`` and let ``applied`` through.
     - "call": the call is done: of ``lines``, ``applied`` were restored, in ``pieces``; ``causes`` counts the others by
       `Result.cause`. "failed": it raised; "cancelled": it was told to end.

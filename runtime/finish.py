@@ -35,6 +35,29 @@ class Tools:
     alphabet: Alphabet
     reader: LineReader | None
     guard: Guard | None
+    proofreader: LineReader | None = None
+
+
+@dataclass(frozen=True)
+class Layers:
+    """A line's enlarged input and its restoration by the network, (h, w, 3) uint8, and the strokes of what was read,
+    (h, w, 3) float32 in units of [-1, 1], None without any."""
+
+    input: NDArray[np.uint8]
+    restored: NDArray[np.uint8]
+    strokes: NDArray[np.float32] | None
+
+    def shown(self, strength: float, paint: float) -> NDArray[np.uint8]:
+        """``strength`` (0..1) of the restored line and the rest of the input, and ``paint`` times the strokes on top.
+
+        What the network paints wrong is paler in it, and what the input shows remains: see `Preset.default_strength`.
+        """
+        if strength == 1 and self.strokes is None:
+            return self.restored
+        mixed = (1 - strength) * self.input.astype(np.float32) + strength * self.restored.astype(np.float32)
+        if self.strokes is not None:
+            mixed += np.float32(127.5 * paint) * self.strokes
+        return np.rint(mixed).clip(0, 255).astype(np.uint8)
 
 
 @dataclass
@@ -70,16 +93,15 @@ class Restored:
 
     def picture(self, options: Options) -> NDArray[np.uint8]:
         """The restored line, upright, at the scale that `runtime.orientation.Laid.back` wants, as strong as asked."""
+        return self.layers(options).shown(1.0 if options.strength is None else options.strength, options.paint or 0.0)
+
+    def layers(self, options: Options) -> Layers:
+        """What the restored line is made of, upright, at that scale."""
         scale = self.line.laid.restored_scale or options.scale
         height, width = (max(1, round(side * scale)) for side in self.line.laid.image.shape[:2])
         restored = resample_uint8(self._joined(self.parts, options), height, width, to_uint8)
-        strength = 1.0 if options.strength is None else options.strength
-        if strength == 1 and not self.strokes:
-            return restored
-        paint = None
-        if self.strokes:
-            paint = resample(self._joined(self.strokes, options), height, width) * np.float32(options.paint or 0.0)
-        return blend(enlarged(self.line.laid.image, scale), restored, strength, paint)
+        strokes = resample(self._joined(self.strokes, options), height, width) if self.strokes else None
+        return Layers(enlarged(self.line.laid.image, scale), restored, strokes)
 
     def _joined(self, parts: Mapping[int, NDArray[np.float32]], options: Options) -> NDArray[np.float32]:
         """The line (H, w, 3) of what its pieces are, 0 where a piece is none."""
@@ -91,12 +113,12 @@ class Restored:
         rows = pieces[0].fitted.lq.shape[0]
         return blended(shown, [piece.window for piece in pieces], options.split.blend * rows)
 
-    def candidate(self, result: Result, options: Options) -> Candidate:
-        """The line as a guard sees it."""
+    def candidate(self, result: Result, options: Options, proof: float | None = None) -> Candidate:
+        """The line, shown by ``options``, as a guard sees it."""
         line = self.line
         as_is = line.laid.image is line.image
         restored = result.image if as_is else self.picture(options)
-        return Candidate(line.place, line.laid.image, restored, line.reading, line.reader, result.text)
+        return Candidate(line.place, line.laid.image, restored, line.reading, line.reader, result.text, proof)
 
 
 def painted(piece: Piece, tokens: NDArray[np.int64], tools: Tools) -> NDArray[np.float32]:
@@ -104,23 +126,6 @@ def painted(piece: Piece, tokens: NDArray[np.int64], tools: Tools) -> NDArray[np
     text = conditions(piece.reading, tools.alphabet, piece.fitted.place, tools.preset.max_chars)
     picture = piece.fitted.lq.transpose(2, 0, 1)
     return strokes(replace(text, tokens=tokens), picture, piece.fitted.width_share, tools.preset)
-
-
-def blend(
-    input_: NDArray[np.uint8],
-    restored: NDArray[np.uint8],
-    strength: float,
-    paint: NDArray[np.float32] | None = None,
-) -> NDArray[np.uint8]:
-    """``strength`` (0..1) of the restored line and the rest of the enlarged input, both (h, w, 3), and ``paint``
-    (h, w, 3) in units of [-1, 1] on top.
-
-    What the network paints wrong is paler in it, and what the input shows remains: see `Preset.default_strength`.
-    """
-    mixed = (1 - strength) * input_.astype(np.float32) + strength * restored.astype(np.float32)
-    if paint is not None:
-        mixed += np.float32(127.5) * paint
-    return np.rint(mixed).clip(0, 255).astype(np.uint8)
 
 
 def finish(done: Restored, tools: Tools, options: Options) -> Result:
@@ -146,8 +151,15 @@ def finish(done: Restored, tools: Tools, options: Options) -> Result:
         strength=1.0 if options.strength is None else options.strength,
         paint=options.paint or 0.0,
         pieces=_pieces(line, texts),
-        **_told(line, options, "".join(texts) if options.text_sampler == "categorical" else None),
+        **_told(line, options, told_text(done, tools, options)),
     )
+
+
+def told_text(done: Restored, tools: Tools, options: Options) -> str:
+    """What the restoration was told the line says, or what the text diffusion made of it."""
+    if options.text_sampler == "categorical":
+        return "".join(_texts(done, tools, options))
+    return done.line.reading.text if done.line.reading else ""
 
 
 def untouched(line: Line, refusal: Refusal, options: Options) -> Result:

@@ -24,7 +24,7 @@ FLATTEST = 8
 """Grey levels between the darkest and the lightest place of a picture that shows anything."""
 
 TOO_LOW, SHARP, BLANK, READ_WELL = "too_low", "sharp", "blank", "read_well"
-INPUT, DEADLINE, NOT_FINITE, GUARD = "input", "deadline", "not_finite", "guard"
+INPUT, DEADLINE, NOT_FINITE, PROOF, GUARD = "input", "deadline", "not_finite", "proof", "guard"
 """Causes (`runtime.Result.cause`) why a line was not restored."""
 
 Refusal = tuple[str, str]

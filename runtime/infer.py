@@ -118,10 +118,18 @@ def parser() -> argparse.ArgumentParser:
     add("--threads", type=int, help="CPU threads (default: as many as the executor takes)")
     add("--seed", type=int, default=0, help="seed of the noise: same seed, same result (default: 0)")
     add("--steps", type=int, help="diffusion steps, 1 to 18; fewer are faster (default: the bundle's, 4 for compact)")
-    add("--strength", type=float, metavar="SHARE",
-        help="share of the restored line, up to 1; the rest is the enlarged input (default: the bundle's)")  # fmt: skip
-    add("--paint", type=float, metavar="SHARE",
-        help="how strongly what was read is painted on, 0 to 1 (default: the bundle's)")  # fmt: skip
+    add(
+        "--strength",
+        type=float,
+        metavar="SHARE",
+        help="share of the network's line, up to 1; the rest is the input (default: as each line is read best)",
+    )
+    add(
+        "--paint",
+        type=float,
+        metavar="SHARE",
+        help="how strongly what was read is painted on, 0 to 2 (default: as each line is read best)",
+    )
     add("--batch-size", type=int, default=8, help="lines restored at once (default: 8)")
     add("--text", help="what the line says, or a sidecar .tsv with the texts of many pictures")
     add(

@@ -19,6 +19,7 @@ class Candidate:
 
     ``place`` is the line's in the caller's list, ``restored`` is ``scale`` times as large as ``image``; ``reading``
     (None without one) and its ``reader`` are what the restoration was told, ``text`` is `runtime.Result.text`.
+    ``proof``: how surely (0..1) the proofreader reads that text in ``restored``; None without proofreading.
     """
 
     place: int
@@ -27,6 +28,7 @@ class Candidate:
     reading: LineReading | None
     reader: str
     text: str
+    proof: float | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from textsr.errors import InputError
 from textsr.schedule import ResidualShiftSchedule
 
 LARGEST_SCALE = 16.0
+MOST_PAINT = 2.0
+"""Twice the contrast that the picture shows."""
 LONGEST_MS = 86_400_000.0
 """A day: the longest deadline; None is none at all."""
 
@@ -92,7 +94,8 @@ class Gate:
 @dataclass(frozen=True)
 class Options:
     """Options of one call: ``seed``, ``steps``, ``text_sampler``, ``batch_size``, ``scale``, ``split``, ``gate``,
-    ``deadline_ms``, ``guarded``, ``strength`` and ``paint``, as `runtime.Restorer.__call__` documents them."""
+    ``deadline_ms``, ``guarded``, ``strength`` and ``paint``, as `runtime.Restorer.__call__` documents them;
+    ``proofread``: whether `runtime.proofreading` may choose others for a line."""
 
     seed: int = 0
     steps: int | None = None
@@ -105,6 +108,7 @@ class Options:
     guarded: bool = True
     strength: float | None = None
     paint: float | None = None
+    proofread: bool = False
 
     def check(self, preset: Preset, *, samples_text: bool) -> None:
         """Whether a preset, and a bundle that has the graphs for it (``samples_text``), can do it.
@@ -127,10 +131,10 @@ class Options:
             raise InputError(f"batch size must be at least 1, not {self.batch_size}")
         if not 0 < self.scale <= LARGEST_SCALE:
             raise InputError(f"scale must be above 0 and at most {LARGEST_SCALE:g}, not {self.scale}")
-        if self.strength is not None and not 0 < self.strength <= 1:
-            raise InputError(f"strength must be above 0 and at most 1, not {self.strength}")
-        if self.paint is not None and not 0 <= self.paint <= 1:
-            raise InputError(f"paint must be from 0 to 1, not {self.paint}")
+        if self.strength is not None and not 0 <= self.strength <= 1:
+            raise InputError(f"strength must be from 0 to 1, not {self.strength}")
+        if self.paint is not None and not 0 <= self.paint <= MOST_PAINT:
+            raise InputError(f"paint must be from 0 to {MOST_PAINT:g}, not {self.paint}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int):
             raise InputError(f"seed must be a whole number, not {self.seed!r}")
         if self.deadline_ms is not None and not 0 < self.deadline_ms <= LONGEST_MS:

@@ -46,19 +46,22 @@ class Restorer:
         executor: Executor,
         reader: LineReader | None,
         *,
+        proofreader: LineReader | None = None,
         guard: Guard | None = None,
         on_event: OnEvent | None = None,
         running: int | None = None,
         waiting: int | None = None,
     ) -> None:
-        """Takes its parts as they are: a ``bundle``, an open ``executor`` for its graphs, which `close` closes, and a
-        ``reader`` or None; ``guard``, ``on_event``, ``running`` and ``waiting`` as in `open`.
+        """Takes its parts as they are: a ``bundle``, an open ``executor`` for its graphs, which `close` closes, a
+        ``reader`` and a ``proofreader`` (`runtime.proofreading`), or None; ``guard``, ``on_event``, ``running`` and
+        ``waiting`` as in `open`.
 
         :raises InputError: a bound is too small.
         """
         self.bundle = bundle
         self.executor = executor
         self.reader = reader
+        self.proofreader = proofreader
         self.guard = guard
         self.on_event = on_event
         self._turns = Turns(running, waiting)
@@ -86,7 +89,8 @@ class Restorer:
             [export]).
         :param threads: CPU threads; None leaves it to the executor.
         :param precision: fp32, fp16, or auto: fp16 on CUDA where it can be had, else fp32.
-        :param read_text: False opens no recogniser; lines without a text are then restored from the picture alone.
+        :param read_text: False opens no recogniser; lines without a text are then restored from the picture alone, and
+            none is proofread.
         :param guard: judges what is restored, see `runtime.judging`.
         :param on_event: is told counts and timings, see `runtime.events`; what it raises is logged.
         :param running: calls that run at once, at least 1; None for any number.
@@ -100,7 +104,11 @@ class Restorer:
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         runner = open_executor(opened, device, executor=executor, threads=threads, precision=precision)
         reader = open_reader(opened, runner, threads) if read_text else None
-        return cls(opened, runner, reader, guard=guard, on_event=on_event, running=running, waiting=waiting)
+        proofreader = open_proofreader(opened, threads) if reader is not None else None
+        return cls(
+            opened, runner, reader, proofreader=proofreader, guard=guard, on_event=on_event, running=running,
+            waiting=waiting,
+        )  # fmt: skip
 
     @property
     def preset(self) -> Preset:
@@ -171,13 +179,14 @@ class Restorer:
         :param deadline_ms: milliseconds from now, waiting for a turn included; what is not done by then is returned
             as it came, enlarged, and says so. Seen between batches and between steps, so a step, the decoding of a
             batch or the reading of one may go beyond it.
-        :param strength: share of the restored line in the result, above 0 and at most 1; the rest is the enlarged
-            input. Less is more faithful and less sharp. None takes what the bundle states
-            (`Preset.default_strength`).
+        :param strength: share of the network's line in the result, from 0 to 1; the rest is the enlarged input. Less
+            is more faithful and less sharp. None takes what the bundle states (`Preset.default_strength`).
         :param paint: how strongly the strokes of what was read, or given, are added to the result, from 0 (not at all)
-            to 1 (in the contrast that the picture shows), each character as much as it is sure
+            over 1 (in the contrast that the picture shows) to 2, each character by the square root of its confidence
             (`textsr.painting.strokes`). Other recognisers read more of it, and what was misread is painted as well.
-            None takes what the bundle states (`Preset.default_paint`).
+            None takes what the bundle states (`Preset.default_paint`). Where neither ``strength`` nor ``paint`` is
+            given, the bundle's are those that are tried first: `runtime.proofreading` chooses both line by line, where
+            the restorer has a proofreader.
         :param guarded: False does without the guard that the restorer was opened with.
         :param cancelled: asked where the deadline is, in the thread of the call; once it says True the call ends.
         :raises InputError: an option is out of range. A bad image raises nothing: its result says why.
@@ -188,14 +197,15 @@ class Restorer:
         _check_lists(images, texts)
         deadline = Deadline(deadline_ms, cancelled=cancelled)
         steps = self.preset.default_steps if steps is None else steps
+        proofread = strength is None and paint is None and self.preset.default_paint > 0
         strength = self.preset.default_strength if strength is None else strength
         paint = self.preset.default_paint if paint is None else paint
         options = Options(
-            seed, steps, text_sampler, batch_size, scale, split, gate, deadline_ms, guarded, strength, paint
+            seed, steps, text_sampler, batch_size, scale, split, gate, deadline_ms, guarded, strength, paint, proofread
         )
         number = self._turns.number()
         self.check(options)
-        tools = Tools(self.executor, self.preset, self.bundle.alphabet, self.reader, self.guard)
+        tools = Tools(self.executor, self.preset, self.bundle.alphabet, self.reader, self.guard, self.proofreader)
         call = Call(tools, options, deadline, self._tell, number)
         try:
             with self._turns.turn(deadline) as in_time:
@@ -248,4 +258,12 @@ def open_reader(bundle: Bundle, executor: Executor, threads: int | None = None) 
         if find_model() is not None:
             return recognizer.open_reader(threads=threads)
         logger.warning("the recogniser is not installed (extra [ocr]): lines are restored from the picture alone")
+    return None
+
+
+def open_proofreader(bundle: Bundle, threads: int | None = None) -> LineReader | None:
+    """PP-OCRv6 with its own weights, for a bundle that paints what was read; None for others, and where it is not
+    installed."""
+    if bundle.recognizer == "rapidocr" and bundle.preset.default_paint > 0 and find_model() is not None:
+        return recognizer.PPOCRReader(threads=threads)
     return None

@@ -2,8 +2,11 @@
 
 A CTC recogniser tells a character's centre to about a third of its width and nothing of its height. A reference glyph
 laid there crosses the strokes it should follow. Here each glyph is moved and stretched to where it correlates best with
-the degraded line: first all of them together in height, which also tells which colour is ink, then each by itself, in
-turns along and across the line. Nothing is learnt and no colour or direction of contrast is taken for granted.
+the degraded line: first all of them together in height, which also tells which colour is ink, then in turns along and
+across the line. Along it they are a chain: blurred strokes are much alike, so a glyph by itself would often choose
+those of the character beside it, and both would lie on the same. Boxes that overlap cost something, and the best places
+of all together are found by dynamic programming (Viterbi). Nothing is learnt and no colour or direction of contrast is
+taken for granted.
 
 The search is in closed form: with the window's weights a product of two, the covariance of a picture with a glyph at K
 places is one matrix product, and so is the glyph's variance. A line takes a few milliseconds of one core.
@@ -38,8 +41,10 @@ SURROUNDINGS = 16
 MIDDLES = np.linspace(0.34, 0.66, 11)
 HEIGHTS = np.geomspace(0.55, 1.2, 10)
 """Where the em boxes of a whole line are looked for, as shares of its height."""
-ROUNDS = (1.0, 0.4, 0.4)
+ROUNDS = (1.0, 0.7, 0.4, 0.4)
 """Scale of the grid in each round of turns."""
+CROWDING = 4.0
+"""Correlation that overlapping neighbours must gain, times the square of the overlap in widths of the narrower one."""
 ALONG, ACROSS = (0.3, 0.28), (0.16, 0.18)
 """Reach of the first round's grid: shift in boxes, stretch on the log scale."""
 SPREAD_ALONG, SPREAD_ACROSS = (0.4, 0.5), (0.16, 0.3)
@@ -86,10 +91,11 @@ class _Boxes:
 def fit_places(text: TextArrays, lq: NDArray[np.float32], width_share: float) -> TextArrays:
     """``text`` of one line with its places fitted to ``lq`` (h,w,3), which the crop fills up to ``width_share``.
 
-    The result depends on this line alone. Padding and symbols of weight 0 keep their places, and so does all where
-    nothing was read or the picture is blank.
+    The result depends on this line alone. Padding, spaces and symbols of weight 0 keep their places, and so does all
+    where nothing was read or the picture is blank.
     """
-    drawn = np.flatnonzero((text.weights > 0) & (text.tokens < len(load_packed()) - 1))
+    drawn = np.flatnonzero((text.weights > 0) & load_packed()[text.tokens].any(axis=1))
+    drawn = drawn[np.argsort(text.centres[drawn], kind="stable")]
     filled = max(4, round(width_share * lq.shape[1]))
     picture = lq.transpose(2, 0, 1).astype(np.float32)
     if not len(drawn) or float(picture[..., :filled].std(axis=(1, 2)).max()) < FLOOR:
@@ -158,19 +164,24 @@ def _line_height(glyphs: Array, boxes: _Boxes, picture: Array, filled: int) -> A
 
 
 def _each(glyphs: Array, boxes: _Boxes, ink: Array) -> None:
-    """Moves and stretches each box to where its glyph correlates best with ``ink`` (h,w), in turns."""
+    """Moves and stretches each box, given from left to right, to where its glyph correlates best with ``ink`` (h,w),
+    in turns: along the line all of them together, across it each by itself."""
     still = _around(0.0, 0.0).take[0].reshape(SIDE, SIDE)
     upright, lying = still @ glyphs, still @ glyphs.transpose(0, 2, 1)
-    first = replace(boxes)
+    first, each = replace(boxes), np.arange(len(glyphs))
     for scale in ROUNDS:
         windows = _windows(ink, boxes)
         grid = _around(ALONG[0] * scale, ALONG[1] * scale)
         given = (first.centres, first.widths, SPREAD_ALONG)
-        boxes.centres, boxes.widths = _best(upright, windows, grid, (boxes.centres, boxes.widths), given)
+        score, centres, widths = _scored(upright, windows, grid, (boxes.centres, boxes.widths), given)
+        chosen = _chain(score, _crowding(centres, widths))
+        boxes.centres, boxes.widths = centres[each, chosen], widths[each, chosen]
         windows = _windows(ink, boxes).transpose(0, 2, 1)
         grid = _around(ACROSS[0] * scale, ACROSS[1] * scale)
         given = (first.middles, first.heights, SPREAD_ACROSS)
-        boxes.middles, boxes.heights = _best(lying, windows, grid, (boxes.middles, boxes.heights), given)
+        score, middles, heights = _scored(lying, windows, grid, (boxes.middles, boxes.heights), given)
+        chosen = score.argmax(1)
+        boxes.middles, boxes.heights = middles[each, chosen], heights[each, chosen]
 
 
 @lru_cache(maxsize=16)
@@ -192,16 +203,17 @@ def _windows(ink: Array, boxes: _Boxes) -> Array:
     return np.asarray(down @ ink @ right.transpose(0, 2, 1))
 
 
-def _best(
+def _scored(
     glyphs: Array,
     windows: Array,
     grid: _Candidates,
     now: tuple[NDArray[np.float64], NDArray[np.float64]],
     given: tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, float]],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Middles and sizes (n,) along the last axis of ``glyphs`` and ``windows`` (n, SIDE, SIDE), chosen from ``grid``.
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """What each place of ``grid`` is worth to each of n glyphs, its middle and its size, (n, K) each.
 
-    ``now``: those that the windows show; ``given``: those first given, and how far from them is far.
+    Places are along the last axis of ``glyphs`` and ``windows`` (n, SIDE, SIDE). ``now``: middles and sizes (n,) that
+    the windows show; ``given``: those first given, and how far from them is far.
     """
     count = len(glyphs)
     contrast = windows - ((WEIGHTS @ windows) @ WEIGHTS)[:, None, None]
@@ -215,6 +227,25 @@ def _best(
     sizes = now[1][:, None] * grid.sizes
     moved = (middles - given[0][:, None]) / given[1][:, None] / given[2][0]
     stretched = np.log(sizes / given[1][:, None]) / given[2][1]
-    chosen = (score - STIFFNESS * (np.square(moved) + np.square(stretched))).argmax(1)
-    each = np.arange(count)
-    return middles[each, chosen], sizes[each, chosen]
+    return score - STIFFNESS * (np.square(moved) + np.square(stretched)), middles, sizes
+
+
+def _crowding(centres: NDArray[np.float64], widths: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n-1, K, K): what it costs that a box at one place (n, K) and the next one at another overlap."""
+    right, left = (centres + widths / 2)[:-1, :, None], (centres - widths / 2)[1:, None, :]
+    narrower = np.minimum(widths[:-1, :, None], widths[1:, None, :])
+    return np.asarray(CROWDING * np.square(((right - left) / narrower).clip(0)))
+
+
+def _chain(scores: NDArray[np.float64], costs: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The choice (n,) of one of K each with the highest sum of ``scores`` (n, K) less ``costs`` (n-1, K, K) between
+    neighbours."""
+    best, came = scores[0], []
+    for score, cost in zip(scores[1:], costs, strict=True):
+        ways = best[:, None] - cost
+        came.append(ways.argmax(0))
+        best = ways.max(0) + score
+    chosen = [int(best.argmax())]
+    for before in reversed(came):
+        chosen.append(int(before[chosen[-1]]))
+    return np.array(chosen[::-1])

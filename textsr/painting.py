@@ -1,11 +1,12 @@
 """What was read on a line, painted onto it: how strongly each glyph must be added for the line to say it.
 
-A reference glyph that lies where the character is (`textsr.glyph_places`) explains a part of the degraded line, in some
-contrast: that of the character's ink to what is around it. So each glyph's contrast is that which fits its surroundings
-best, in closed form, given how blurred the line is; and the blur is the one of `SOFTNESS` that lets the glyphs explain
-most of the line. Painted are the sharp glyphs less the blurred ones: where the text is right, that sharpens the
-strokes. Where it is wrong, it draws wrong ones, little fainter: blurred, one character is a spot like another. Nothing
-is learnt here.
+Reference glyphs that lie where the characters are (`textsr.glyph_places`) explain a part of the degraded line, in some
+contrast: that of its ink to what is around it. So the line's contrast is that which fits the surroundings of all its
+glyphs best, in closed form, given how blurred the line is; and the blur is the one of `SOFTNESS` that lets the glyphs
+explain most of the line. A line is written in one ink: a contrast for each character is the more a matter of chance the
+more the blur has left of it. Painted are the sharp glyphs less the blurred ones: where the text is right, that sharpens
+the strokes. Where it is wrong, it draws wrong ones, little fainter: blurred, one character is a spot like another.
+Nothing is learnt here.
 
 There are two uses. A network can be shown the latent of the painted line beside the line's own (`fit_batch`,
 `GlyphCanvas.painted`), and judge for itself what it is worth. And the strokes can be added to whatever was restored
@@ -28,10 +29,10 @@ from textsr.reading import TextArrays, stacked, used_text
 
 Array = NDArray[np.float32]
 
-SOFTNESS = (6.0, 10.0, 14.0, 20.0, 28.0)
+SOFTNESS = (6.0, 10.0, 14.0, 20.0, 28.0, 40.0, 56.0)
 """Widths in pixels of the restored line that its edges may be blurred over."""
-RIDGE = 1e-3
-"""Variance added to a glyph's, so that one which the blur has all but wiped out is not painted strongly."""
+RIDGE = 1e-4
+"""Variance added to the glyphs' mean one, so that what the blur has all but wiped out is not painted strongly."""
 
 
 def fit_batch(text: TextArrays, lq: Array, shares: Iterable[float], preset: Preset) -> TextArrays:
@@ -55,8 +56,10 @@ def fit_paint(text: TextArrays, picture: Array) -> TextArrays:
     drawn = np.flatnonzero((text.weights > 0) & (text.tokens < len(load_packed()) - 1) & (text.widths > 0))
     contrasts, softness = np.zeros_like(text.contrasts), np.zeros_like(text.softness)
     if len(drawn):
-        found, softness[:] = _fit(_bitmaps(text.tokens[drawn]), _Windows(text, drawn, picture))
-        contrasts[drawn] = found * text.weights[drawn, None]
+        weights = text.weights[drawn]
+        glyphs, seen = _bitmaps(text.tokens[drawn]), _Windows(text, drawn, picture)
+        contrast, softness[:] = _fit(glyphs, weights / weights.sum(), seen)
+        contrasts[drawn] = np.sqrt(weights)[:, None] * contrast
     return replace(text, contrasts=contrasts, softness=softness)
 
 
@@ -64,7 +67,8 @@ def strokes(text: TextArrays, picture: Array, share: float, preset: Preset) -> A
     """What painting ``text`` adds to the restored line of ``picture`` (3,h,w), which the crop fills up to ``share``:
     (H,W,3) in units of [-1,1], on average about 0, all 0 where nothing was read.
 
-    Each character weighs what it is sure. `GlyphCanvas.painted` draws the same. Symbols without a width are left out.
+    Each character weighs the square root of its confidence. `GlyphCanvas.painted` draws the same. Symbols without a
+    width are left out.
     """
     tokens, weights = used_text(text.tokens, np.where(text.widths > 0, text.weights, np.float32(0)), preset)
     text = fit_places(replace(text, tokens=tokens, weights=weights), picture.transpose(1, 2, 0), share)
@@ -122,17 +126,20 @@ def _window(middles: NDArray[np.float64], sizes: NDArray[np.float64], count: int
     return np.asarray(found / (found.sum(1, keepdims=True) + 1e-9))
 
 
-def _fit(glyphs: Array, seen: _Windows) -> tuple[Array, float]:
-    """Contrasts (n,3) of glyphs (n,SIZE,SIZE), and the softness with which they explain most of the picture."""
-    best, contrasts, found = -1.0, np.zeros_like(seen.mean), 0.0
+def _fit(glyphs: Array, weights: Array, seen: _Windows) -> tuple[Array, float]:
+    """The contrast (3,) of glyphs (n,SIDE,SIDE), each weighing ``weights`` (n,) of 1, and the softness with which they
+    explain most of the picture in it."""
+    best, contrast, found = -1.0, np.zeros(3, np.float32), 0.0
     for softness in SOFTNESS:
         down, right = seen.taking(softness)
         drawn = down @ glyphs @ right.transpose(0, 2, 1)  # (n,h,w)
         weighted = drawn * seen.down[:, :, None] * seen.right[:, None]
         mean = weighted.sum((1, 2))
-        variance = ((weighted * drawn).sum((1, 2)) - mean**2).clip(0)[:, None] + RIDGE
-        covariance = np.einsum("nhw,chw->nc", weighted, seen.picture, optimize=True) - seen.mean * mean[:, None]
-        explained = float((covariance**2 / variance).sum())
+        variance = float(weights @ ((weighted * drawn).sum((1, 2)) - mean**2).clip(0)) + RIDGE
+        covariance = weights @ (
+            np.einsum("nhw,chw->nc", weighted, seen.picture, optimize=True) - seen.mean * mean[:, None]
+        )
+        explained = float(covariance @ covariance) / variance
         if explained > best:
-            best, contrasts, found = explained, covariance / variance, softness
-    return contrasts, found
+            best, contrast, found = explained, covariance / variance, softness
+    return contrast, found

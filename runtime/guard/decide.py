@@ -15,7 +15,7 @@ def objection(evidence: Evidence, options: GuardOptions) -> tuple[str, str] | No
     What was not gathered (no blind restoration, no second recogniser) is not held against the line here: `decide`
     sees to it that what must be there is.
     """
-    for rule in (_picture, _reader, _text, _blind, _confidence, _second):
+    for rule in (_picture, _told, _reader, _text, _proof, _blind, _confidence, _second):
         found = rule(evidence, options)
         if found:
             return rule.__name__.lstrip("_"), found
@@ -26,16 +26,27 @@ def decide(evidence: Evidence, options: GuardOptions) -> tuple[str, str]:
     """The rule that a restored line fails by its ``evidence`` under ``options``, empty where it is applied, and a
     sentence.
 
-    Where a recogniser read the restored line, nothing is applied without a restoration from the picture alone.
+    Where ``options`` want a restoration from the picture alone, no line that was read again is applied without one.
     """
     found = objection(evidence, options)
     if found is not None:
         return found
     if evidence.after is None:
         return "", PICTURE_ONLY
-    if evidence.blind is None or evidence.likeness is None:
-        return "blind", "no evidence that is independent of the text it was told"
+    if options.blind and (evidence.blind is None or evidence.likeness is None):
+        return "blind", "no restoration from the picture alone to compare it with"
     return "", ""
+
+
+def _told(evidence: Evidence, options: GuardOptions) -> str:
+    if not evidence.weakest_told >= options.min_told:
+        if not evidence.told:
+            return "nothing was read in the input"
+        return (
+            f"a character was read in the input with confidence {evidence.weakest_told:.3f} "
+            f"(below {options.min_told:g})"
+        )
+    return ""
 
 
 def _reader(evidence: Evidence, options: GuardOptions) -> str:
@@ -69,8 +80,19 @@ def _text(evidence: Evidence, options: GuardOptions) -> str:
     return ""
 
 
+def _proof(evidence: Evidence, options: GuardOptions) -> str:
+    if evidence.proof is None or evidence.proof >= options.min_proof:
+        return ""
+    if not evidence.proof:
+        return f"the proofreader does not read {evidence.told!r} in the restored line"
+    return (
+        f"the proofreader reads a character of the restored line with confidence {evidence.proof:.3f} "
+        f"(below {options.min_proof:g})"
+    )
+
+
 def _blind(evidence: Evidence, options: GuardOptions) -> str:
-    if evidence.after is None or evidence.blind is None:
+    if not options.blind or evidence.after is None or evidence.blind is None:
         return ""
     if evidence.doubt > options.max_doubt:
         return f"the picture alone, restored without text, reads {evidence.blind!r}, not {evidence.after!r}"
@@ -85,10 +107,10 @@ def _blind(evidence: Evidence, options: GuardOptions) -> str:
 def _confidence(evidence: Evidence, options: GuardOptions) -> str:
     if evidence.after is None:
         return ""
-    least = evidence.weakest_after if evidence.blind is None else min(evidence.weakest_after, evidence.weakest_blind)
-    if not least >= options.min_confidence:
+    if not evidence.weakest_after >= options.min_confidence:
         return (
-            f"a character of the restored line is read with confidence {least:.3f} (below {options.min_confidence:g})"
+            f"a character of the restored line is read with confidence {evidence.weakest_after:.3f} "
+            f"(below {options.min_confidence:g})"
         )
     drop = evidence.sure_before - evidence.sure_after
     if not drop <= options.max_drop:

@@ -17,9 +17,11 @@ class Evidence:
     ``told`` is what the restoration was told the line says. ``before``, ``after`` and ``blind``: what the recogniser
     reads in the input, the restored line, and the line restored from the picture alone; ``second_before`` and
     ``second_after``: what a second recogniser reads. ``sure_before`` and ``sure_after`` are means over the characters,
-    ``weakest_after`` and ``weakest_blind`` the least. ``similarity`` and ``column``: of the restored line, shrunk
-    again, and the input; ``likeness``: of the restored line and the one restored from the picture alone, at its least
-    similar character, None where there is none; see `runtime.guard.similarity`. ``witnesses`` names what was heard.
+    ``weakest_told``, ``weakest_after`` and ``weakest_blind`` the least of them. ``similarity`` and ``column``: of the
+    restored line, shrunk again, and the input; ``likeness``: of the restored line and the one restored from the picture
+    alone, at its least similar character, None where there is none; see `runtime.guard.similarity`. ``proof``: how
+    surely the proofreader reads in the restored line what was told (`runtime.proofreading`), None without one.
+    ``witnesses`` names what was heard.
     """
 
     told: str
@@ -36,6 +38,8 @@ class Evidence:
     weakest_blind: float = 0.0
     likeness: float | None = None
     witnesses: tuple[str, ...] = ("picture",)
+    weakest_told: float = 1.0
+    proof: float | None = None
 
     @property
     def expected(self) -> str:

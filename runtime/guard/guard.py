@@ -1,9 +1,11 @@
-"""The guard: reads restored lines again, asks witnesses that the prior did not talk to, and decides.
+"""The guard: reads restored lines again, asks what the prior did not talk to, and decides.
 
-A recogniser that supplied the text a line was restored with would find it there again, painted or true. So two other
-witnesses are heard: the picture (the restored line, shrunk again, has to be the input, character by character) and
-the line restored from the picture alone, with the same noise, which has to look the same, character by character, and
-to be read the same by the same recogniser; and, where the caller has one, a second recogniser.
+A recogniser that supplied the text a line was restored with would find it there again, painted or true. So what counts
+is how surely it read that text in the input, before anything was painted; whether the restored line, shrunk again, is
+the input, character by character; and whether the proofreader, the same recogniser without the training that makes it
+read what others cannot, reads the text in the restored line. On request a further witness is heard that was told
+nothing: the line restored from the picture alone, with the same noise, which has to look the same and to be read the
+same; and, where the caller has one, a second recogniser.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ class Guard:
         found = [_picture(candidate) for candidate in candidates]
         if again.reader is not None:
             found = self._for_open(candidates, found, lambda part, facts: _readings(part, facts, again))
-            found = self._for_open(candidates, found, lambda part, facts: self._blind(part, facts, again))
+            if self.options.blind or self.options.complete:
+                found = self._for_open(candidates, found, lambda part, facts: self._blind(part, facts, again))
         if self.second is not None:
             second = self.second
             found = self._for_open(candidates, found, lambda part, facts: _second(part, facts, second))
@@ -89,7 +92,8 @@ class Guard:
 
 def _picture(candidate: Candidate) -> Evidence:
     found = similarity(candidate.image, candidate.restored, _centres(candidate))
-    return Evidence(candidate.text, found.whole, found.column)
+    told = weakest(candidate.reading) if candidate.reading is not None else 1.0
+    return Evidence(candidate.text, found.whole, found.column, weakest_told=told, proof=candidate.proof)
 
 
 def _centres(candidate: Candidate) -> Sequence[float]:

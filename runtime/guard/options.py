@@ -13,39 +13,49 @@ SIMILARITIES = ("min_similarity", "min_column", "min_likeness")
 
 @dataclass(frozen=True)
 class GuardOptions:
-    """Thresholds of `runtime.guard.Guard`. The defaults of ``min_confidence`` and ``min_likeness`` were chosen together
+    """Thresholds of `runtime.guard.Guard`. The defaults of ``min_told`` and ``min_proof`` were chosen together
     (`benchmarks.guard_rates.choose`) on 900 lines of the validation split that PP-OCRv3, which judges there, reads in
-    high resolution, restored in 4 steps at strength 0.7 with paint 0.75: of 528 lines whose input is read right the
-    guard lets 1 out wrong (24 without it), so less than 1% of other such lines, and 62 of 138 that restoring makes
-    readable. ``min_similarity`` and ``min_column`` were set by hand on 400 of them: paint changes what a line shrinks
-    to. More steps change more, so more is refused; with other strength or paint pictures are more or less alike. On
-    1,000 lines of the test split, judged by PP-OCRv4: 5 of 682 (19 without it) and 49 of 127, see
+    high resolution, restored in 4 steps and shown as they are read best: of 509 lines whose input is read right the
+    guard lets 3 out wrong (9 without it), and 135 of 188 that restoring makes readable. The others seldom stop what
+    these let through, and were set by hand on the same lines. Figures of the test split:
     ``benchmarks/results/guard.json``.
 
     ``min_similarity``: structural similarity, -1..1, that the restored line, shrunk again, has to the input at least;
     ``min_column``: the same of its worst character's columns, so that one changed character is not averaged away.
+    ``min_told``: confidence, 0..1, with which the least sure character of what the line was told was read in the input
+    (or given by the caller) at least. ``min_proof``: the same of what the proofreader (`runtime.proofreading`) reads in
+    the restored line, which has to be that text; where there is no proofreader nothing is asked.
     ``max_change``: share (0..1) of characters in which the restored line may read otherwise than it was told.
-    ``max_doubt``: the same against the line restored from the picture alone, in ``blind_steps`` steps, and
-    ``min_likeness``: the similarity, -1..1, that its worst character has to that line's picture at least.
-    ``min_confidence``: 0..1, of the least sure character of the restored line, and of the one restored without text.
+    ``min_confidence``: 0..1, of the least sure character of the restored line.
     ``max_drop``: how much less sure (mean of the characters) the restored line may be read than the input.
+    ``max_doubt``: share of characters in which it may read otherwise than the line restored from the picture alone, in
+    ``blind_steps`` steps, and ``min_likeness``: the similarity, -1..1, that its worst character has to that line's
+    picture at least. By default (1 and -1) neither is asked, nor is anything restored for it: it is half as dear again
+    as restoring, and stops about as many lines that restoring made readable as a higher ``min_told`` does.
     ``never_change_text``: the input is kept where the recogniser does not read the very same text before and after.
     ``without_reader``: without a recogniser "refuse" lets nothing through; "picture" judges by the similarity alone,
     which tells a wrong line but seldom a wrong character: of 30 lines spoilt on the validation split it stopped 6.
-    ``complete``: gather all evidence, also where the decision has fallen; else what costs most is left out then.
+    ``complete``: gather all evidence, also where the decision has fallen or it is not asked for.
     """
 
-    min_similarity: float = 0.4
-    min_column: float = 0.4
+    min_similarity: float = 0.3
+    min_column: float = 0.3
+    min_told: float = 0.7
+    min_proof: float = 0.98
     max_change: float = 0.0
-    max_doubt: float = 0.0
-    min_likeness: float = 0.8
-    min_confidence: float = 0.92
+    min_confidence: float = 0.9
     max_drop: float = 0.1
+    max_doubt: float = 1.0
+    min_likeness: float = -1.0
     never_change_text: bool = False
     without_reader: WithoutReader = "refuse"
     blind_steps: int = 1
     complete: bool = False
+
+    @property
+    def blind(self) -> bool:
+        """Whether the line restored from the picture alone has a say."""
+        return self.max_doubt < 1 or self.min_likeness > -1
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -52,7 +52,7 @@ class Metrics:
 
     def on_event(self, event: Event) -> None:
         """Takes what a `Restorer` tells."""
-        if event.kind in ("read", "restore", "guard"):
+        if event.kind in ("read", "restore", "proofread", "guard"):
             self.stage_seconds.labels(event.kind).observe(event.seconds)
             if event.kind == "restore":
                 self.pieces.inc(event.pieces)

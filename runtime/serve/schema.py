@@ -37,10 +37,13 @@ class Common(Strict):
     seed: int = Field(0, ge=0, lt=2**32, description="Same seed, same picture, same result.")
     steps: int | None = Field(None, ge=1, description="Diffusion steps; fewer are faster. Default: the bundle's.")
     strength: float | None = Field(
-        None, gt=0, le=1, description="Share of the restored line, the rest is the input. Default: the bundle's."
+        None,
+        ge=0,
+        le=1,
+        description="Share of the restored line, the rest is the input. Default: as each line is read best.",
     )
     paint: float | None = Field(
-        None, ge=0, le=1, description="How strongly what was read is painted on. Default: the bundle's."
+        None, ge=0, le=2, description="How strongly what was read is painted on. Default: as each line is read best."
     )
     text_sampler: Literal["fixed", "categorical"] = Field("fixed", description="categorical may correct the text.")
     deadline_ms: float | None = Field(
@@ -115,7 +118,8 @@ class Line(BaseModel):
 
     applied: bool = Field(False, description="Whether it was restored.")
     cause: str = Field(
-        "", description="Why not, in a word: blank, too_low, sharp, read_well, deadline, not_finite, guard or input."
+        "",
+        description="In a word: blank, too_low, sharp, read_well, deadline, not_finite, proof, guard or input.",
     )
     reason: str = Field("", description="The same in a sentence, or what the restoration lacked.")
     text: str = Field("", description="What the restoration was told the line says.")

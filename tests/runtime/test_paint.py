@@ -126,7 +126,7 @@ def test_what_is_not_restored_has_none() -> None:
     assert (kept.applied, kept.paint) == (False, 0)
 
 
-@pytest.mark.parametrize("paint", [-0.1, 1.01, float("nan"), float("inf")])
+@pytest.mark.parametrize("paint", [-0.1, 2.01, float("nan"), float("inf")])
 def test_no_share_is_refused(paint: float) -> None:
     with pytest.raises(InputError, match="paint"):
         stub_restorer()([draw_line()], paint=paint)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from textsr.alphabet import Alphabet
 from textsr.batch import line_batch
 from textsr.config import COMPACT, GlyphConfig
 from textsr.fit import Place, fit_line
-from textsr.glyph_places import fit_places
+from textsr.glyph_places import _chain, fit_places
 from textsr.networks.glyph_canvas import GlyphCanvas
 from textsr.painting import fit_batch
 from textsr.reading import PLACES, LineReading, TextArrays, conditions, spread, stacked
@@ -51,10 +53,13 @@ def ink(text: TextArrays) -> NDArray[np.float32]:
     return np.asarray(CANVAS(*tensors)[0, 0].numpy())
 
 
-def picture(text: TextArrays, colours: tuple[tuple[float, ...], tuple[float, ...]], seed: int) -> NDArray[np.float32]:
-    """(32, 128, 3) in [-1, 1]: the line written so, shrunk, blurred and noisy."""
+def picture(
+    text: TextArrays, colours: tuple[tuple[float, ...], tuple[float, ...]], seed: int, softness: int = 9
+) -> NDArray[np.float32]:
+    """(32, 128, 3) in [-1, 1]: the line written so, blurred over so many pixels, shrunk and noisy."""
     drawn = torch.from_numpy(ink(text))[None, None]
-    small = F.avg_pool2d(F.avg_pool2d(F.pad(drawn, (4, 4, 4, 4)), 9, stride=1), 4)[0, 0].numpy()
+    blurred = F.avg_pool2d(F.pad(drawn, (softness // 2,) * 4), softness, stride=1)
+    small = F.avg_pool2d(blurred, 4)[0, 0].numpy()
     paper, colour = (np.array(value, np.float32) for value in colours)
     line = paper + small[..., None] * (colour - paper)
     noisy = line + np.random.default_rng(seed).normal(0, 0.03, line.shape)
@@ -165,3 +170,43 @@ def test_any_picture_and_any_text_have_places(
     assert (np.abs(found.centres - text.centres)[drawn] < 1).all()
     assert (found.heights[drawn] > 0.2).all()
     assert (found.heights[drawn] < 2.5).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(count=st.integers(1, 4), places=st.integers(1, 4), seed=st.integers(0, 2**32 - 1))
+def test_the_chain_is_the_best_of_all_choices(count: int, places: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores, costs = rng.normal(size=(count, places)), rng.uniform(0, 2, (count - 1, places, places))
+
+    def worth(chosen: Sequence[int]) -> float:
+        between = sum(costs[at, one, other] for at, (one, other) in enumerate(pairwise(chosen)))
+        return float(sum(scores[at, one] for at, one in enumerate(chosen)) - between)
+
+    found = _chain(scores, costs)
+    assert worth(found.tolist()) == pytest.approx(max(map(worth, product(range(places), repeat=count))))
+
+
+@pytest.mark.parametrize("text", ["Brokered Dewey", "No.972003383", "014-76524715"])
+def test_neighbours_do_not_lie_on_the_same_strokes(text: str) -> None:
+    """On a line so blurred that each glyph by itself lies with 0.5 to 0.9 of its box on its neighbour's."""
+    given_places = read(text)
+    drawn = [place for place, symbol in enumerate(text) if symbol != " "]
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        shift = rng.uniform(-0.25, 0.25, given_places.centres.shape).astype(np.float32)
+        told = replace(given_places, centres=given_places.centres + shift * given_places.widths)
+        found = fit_places(told, picture(given_places, COLOURS[seed % 3], seed, softness=21), 0.8)
+        left, right = found.centres - found.widths / 2, found.centres + found.widths / 2
+        overlap = (right[drawn[:-1]] - left[drawn[1:]]) / np.minimum(found.widths[drawn[:-1]], found.widths[drawn[1:]])
+        assert overlap.max() < 0.25
+
+
+def test_the_order_in_which_characters_are_told_does_not_matter() -> None:
+    text = read(TEXTS[0])
+    seen = picture(elsewhere(text, 6), COLOURS[0], 6)
+    order = np.r_[3, 0, 5, 1, 4, 2, 6 : len(text.tokens)]
+    values = (getattr(text, field.name) for field in fields(TextArrays))
+    told = TextArrays(*(value[order] if len(value) == len(order) else value for value in values))
+    found, other = fit_places(text, seen, 0.8), fit_places(told, seen, 0.8)
+    for name in PLACES:
+        np.testing.assert_allclose(getattr(other, name), getattr(found, name)[order], atol=1e-6)

@@ -83,7 +83,7 @@ def test_only_the_true_text_makes_the_line_sharper() -> None:
 def test_the_weight_is_part_of_the_contrast() -> None:
     _, low = written(read(TEXTS[0]), 14)
     sure, unsure = (fit_paint(read(TEXTS[0], weight), low) for weight in (1.0, 0.25))
-    np.testing.assert_allclose(unsure.contrasts, 0.25 * sure.contrasts, rtol=1e-5)
+    np.testing.assert_allclose(unsure.contrasts, 0.5 * sure.contrasts, rtol=1e-5)
     np.testing.assert_array_equal(unsure.softness, sure.softness)
     shown = fit_batch(stacked([read(TEXTS[0], 0.25)]), low[None], [1.0], ablated(TINY, ["confidence"]))
     as_sure = fit_batch(stacked([read(TEXTS[0])]), low[None], [1.0], TINY)

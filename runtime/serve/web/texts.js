@@ -1,7 +1,7 @@
 /* What lines say: before and after, with doubtful and differing characters marked. */
 export const DOUBT = 0.8;
 export const CAUSES = {
-  blank: "nothing to restore", too_low: "too low to restore", sharp: "sharp already", read_well: "read well already",
+  blank: "nothing to restore", too_low: "too low to restore", sharp: "sharp already", read_well: "read well already", proof: "read best as it is",
   deadline: "not done in time", not_finite: "the network failed", guard: "not trusted", input: "cannot be used",
 };
 

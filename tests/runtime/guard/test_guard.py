@@ -23,6 +23,10 @@ from textsr.reading import LineReading, spread
 Picture = NDArray[np.uint8]
 
 
+BLIND = Guard(GuardOptions(max_doubt=0.0, min_likeness=0.8))
+"""One that restores without text, too."""
+
+
 def reading(text: str, confidence: float = 0.99) -> LineReading:
     return LineReading(text, (confidence,) * len(text), spread(text))
 
@@ -104,13 +108,16 @@ def test_what_all_witnesses_agree_on_is_applied() -> None:
     again = scene.again()
     (verdict,) = Guard().judge(scene.candidates, again)
     assert (verdict.applied, verdict.reason, verdict.evidence["objection"]) == (True, "", "")
-    assert verdict.evidence["witnesses"] == ["picture", "reading", "blind"]
+    assert verdict.evidence["witnesses"] == ["picture", "reading"]
+    assert again.steps == []  # what is dear is not asked for by default
+    (verdict,) = BLIND.judge(scene.candidates, again)
+    assert (verdict.applied, verdict.evidence["witnesses"]) == (True, ["picture", "reading", "blind"])
     assert again.steps == [1]
 
 
 def test_a_painted_error_that_agrees_with_the_prior_is_caught() -> None:
     scene = Scene().line("4713", "4713", "4718").line("4718", "4718", "4718")
-    caught, fine = Guard().judge(scene.candidates, scene.again())
+    caught, fine = BLIND.judge(scene.candidates, scene.again())
     assert not caught.applied
     assert caught.evidence["objection"] == "blind"
     assert "'4718'" in caught.reason
@@ -126,13 +133,13 @@ def test_what_only_the_text_painted_is_seen_beside_the_picture_alone() -> None:
         part = painted[:, 240:280].astype(np.float32)
         painted[:, 240:280] = (part + strength * (255 - 2 * part)).astype(np.uint8)
         scene.reader.tell(painted, said)
-    caught, fine = Guard().judge(scene.candidates, scene.again())
+    caught, fine = BLIND.judge(scene.candidates, scene.again())
     assert (caught.applied, caught.evidence["objection"]) == (False, "blind")
     assert "without text" in caught.reason
     assert caught.evidence["doubt"] == 0
-    assert caught.evidence["likeness"] < GuardOptions().min_likeness <= fine.evidence["likeness"]
+    assert caught.evidence["likeness"] < BLIND.options.min_likeness <= fine.evidence["likeness"]
     assert fine.applied
-    open_to_it = Guard(GuardOptions(min_likeness=-1.0)).judge(scene.candidates, scene.again())
+    open_to_it = Guard(GuardOptions(max_doubt=0.0)).judge(scene.candidates, scene.again())
     assert all(verdict.applied for verdict in open_to_it)
 
 
@@ -150,9 +157,10 @@ def test_a_painted_character_is_seen_in_the_picture() -> None:
     [
         ("abc", "abd", "abc", 0.99, "text"),
         ("abc", "", "", 0.99, "text"),
+        ("abc", "abc", "abc", 0.69, "told"),
         ("abc", "abc", "abc", 0.89, "confidence"),
-        ("", "", "", 0.99, "confidence"),
-        ("", "abc", "abc", 0.99, "text"),
+        ("", "", "", 0.99, "told"),
+        ("", "abc", "abc", 0.99, "told"),
     ],
 )
 def test_rules(before: str, after: str, blind: str, sure: float, rule: str) -> None:
@@ -173,7 +181,7 @@ def test_all_evidence_where_it_is_asked_for() -> None:
 def test_a_given_text_is_no_witness_either() -> None:
     """The caller says 4713; it is painted so; the picture alone says 4718."""
     scene = Scene().line("4718", "4713", "4718", told="4713")
-    assert Guard().judge(scene.candidates, scene.again())[0].evidence["objection"] == "blind"
+    assert BLIND.judge(scene.candidates, scene.again())[0].evidence["objection"] == "blind"
     strict = Guard(GuardOptions(never_change_text=True)).judge(scene.candidates, scene.again())[0]
     assert strict.evidence["objection"] == "text"
     assert "'4718' before, '4713' after" in strict.reason
@@ -204,31 +212,46 @@ def test_without_a_recogniser_it_says_so() -> None:
     assert not Guard(never).judge(scene.candidates, again)[0].applied
 
 
-def test_it_is_never_applied_on_the_prior_s_word_alone() -> None:
+def test_what_is_asked_for_has_to_be_there() -> None:
     evidence = Evidence("abc", 1.0, 1.0, "abc", "abc", None, None, None, 1.0, 1.0, 1.0)
-    assert decide(evidence, GuardOptions())[0] == "blind"
+    assert decide(evidence, GuardOptions()) == ("", "")
+    assert decide(evidence, BLIND.options)[0] == "blind"
     seen = replace(evidence, blind="abc", weakest_blind=1.0, likeness=1.0)
-    assert decide(seen, GuardOptions()) == ("", "")
-    assert decide(replace(seen, likeness=None), GuardOptions())[0] == "blind"
-    assert decide(replace(seen, likeness=float("nan")), GuardOptions())[0] == "blind"
-    assert decide(replace(seen, similarity=float("nan")), GuardOptions())[0] == "picture"
+    assert decide(seen, BLIND.options) == ("", "")
+    assert decide(replace(seen, likeness=None), BLIND.options)[0] == "blind"
+    nan = float("nan")
+    assert decide(replace(seen, likeness=nan), BLIND.options)[0] == "blind"
+    assert decide(replace(seen, similarity=nan), GuardOptions())[0] == "picture"
+    assert decide(replace(seen, weakest_told=nan), GuardOptions())[0] == "told"
+    assert decide(replace(seen, proof=nan), GuardOptions())[0] == "proof"
+    assert decide(replace(seen, weakest_after=nan), GuardOptions())[0] == "confidence"
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_told_and_proof_are_compared_with_their_thresholds(told: float, proof: float, least: float, bar: float) -> None:
+    evidence = Evidence("abc", 1.0, 1.0, "abc", "abc", None, None, None, 1.0, 1.0, 1.0, weakest_told=told, proof=proof)
+    rule, reason = decide(evidence, GuardOptions(min_told=least, min_proof=bar))
+    assert rule == ("told" if told < least else "proof" if proof < bar else "")
+    assert bool(reason) == bool(rule)
+    unproven = replace(evidence, proof=None)
+    assert decide(unproven, GuardOptions(min_told=least, min_proof=bar))[0] == ("told" if told < least else "")
 
 
 texts = st.text(alphabet="ab8B 三", max_size=4)
 lines = st.lists(st.tuples(texts, texts, texts, st.sampled_from((0.3, 0.89, 1.0)), st.none() | texts), max_size=5)
 
 
-@given(given_lines=lines, never=st.booleans(), complete=st.booleans(), loose=st.booleans())
+@given(given_lines=lines, never=st.booleans(), complete=st.booleans(), loose=st.booleans(), asked=st.booleans())
 @settings(max_examples=40, deadline=None)
 def test_promises(
-    given_lines: list[tuple[str, str, str, float, str | None]], never: bool, complete: bool, loose: bool
+    given_lines: list[tuple[str, str, str, float, str | None]], never: bool, complete: bool, loose: bool, asked: bool
 ) -> None:
     scene = Scene()
     for before, after, blind, sure, told in given_lines:
         scene.line(before, after, blind, sure, told)
-    options = GuardOptions(never_change_text=never, complete=complete)
+    options = GuardOptions(never_change_text=never, complete=complete, max_doubt=0.0 if asked else 1.0)
     if loose:
-        options = replace(options, max_change=1.0, max_doubt=1.0, min_confidence=0.0)
+        options = replace(options, max_change=1.0, min_told=0.0, min_confidence=0.0)
     again = scene.again()
     verdicts = Guard(options).judge(scene.candidates, again)
     assert len(verdicts) == len(given_lines)
@@ -237,7 +260,8 @@ def test_promises(
         assert "similarity" in verdict.evidence
         assert verdict.applied or verdict.reason
         if verdict.applied:
-            assert "blind" in verdict.evidence["witnesses"]
+            assert "reading" in verdict.evidence["witnesses"]
+            assert ("blind" in verdict.evidence["witnesses"]) == (asked or complete)
             assert not never or before == after
     assert again.asked == sorted(again.asked)
 
@@ -246,6 +270,8 @@ def test_thresholds_out_of_range() -> None:
     for wrong in (
         {"min_confidence": 1.5},
         {"max_doubt": -0.1},
+        {"min_told": 1.1},
+        {"min_proof": -0.1},
         {"min_likeness": -2.0},
         {"blind_steps": 0},
         {"without_reader": "guess"},
