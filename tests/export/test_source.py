@@ -105,6 +105,7 @@ def test_what_does_not_fit_is_refused(stating: Any, words: dict[str, str], messa
         open_source(PAPER, stating(**words))
 
 
+@pytest.mark.slow
 def test_bundles_restore_with_the_alphabet_and_the_recogniser_that_were_stated(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
