@@ -169,15 +169,19 @@ class Call:
         wanted = self.options.proofread or (self.tools.guard is not None and self.options.guarded)
         if not wanted or self.tools.proofreader is None or not restored:
             return {done.line.place: (self.options, None) for done in restored}
-        self.deadline.check()
-        begin = time.perf_counter()
-        proofs = proofread(restored, self.tools, self.options)
-        seconds = time.perf_counter() - begin
-        self._tell(Event("proofread", self.number, lines=len(restored), seconds=seconds))
-        return {
-            done.line.place: (replace(self.options, strength=proof.way.strength, paint=proof.way.paint), proof.sure)
-            for done, proof in zip(restored, proofs, strict=True)
-        }
+        shown: dict[int, tuple[Options, float | None]] = {}
+        for start in range(0, len(restored), self.options.batch_size):
+            chunk = restored[start : start + self.options.batch_size]
+            self.deadline.check()
+            begin = time.perf_counter()
+            for done, proof in zip(chunk, proofread(chunk, self.tools, self.options), strict=True):
+                how = replace(self.options, strength=proof.way.strength, paint=proof.way.paint)
+                shown[done.line.place] = how, proof.sure
+            seconds = time.perf_counter() - begin
+            for done in chunk:
+                done.proofreading = seconds / len(chunk)
+            self._tell(Event("proofread", self.number, lines=len(chunk), seconds=seconds))
+        return shown
 
     def _judge(self, restored: list[Restored]) -> None:
         """Makes the results, those that the guard does not let through untouched."""
@@ -189,7 +193,7 @@ class Call:
         for done in restored:
             how, place = shown[done.line.place][0], done.line.place
             self.results[place] = finish(done, self.tools, how)
-            if (how.strength, how.paint) == (AS_IS.strength, AS_IS.paint):
+            if self.options.proofread and (how.strength, how.paint) == (AS_IS.strength, AS_IS.paint):
                 self._refuse(done.line, (gate.PROOF, "restored, it is read less surely as what it says"))
         guard = self.tools.guard if self.options.guarded else None
         judged = [done for done in restored if self.results[done.line.place].applied]

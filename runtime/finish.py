@@ -63,13 +63,14 @@ class Layers:
 @dataclass
 class Restored:
     """What came out for a line's pieces so far: pictures (H, W, 3) float32 in [-1, 1], what is painted on them, and
-    tokens."""
+    tokens; and the seconds that it took, and that `runtime.proofreading` took."""
 
     line: Line
     parts: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     strokes: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     tokens: dict[int, tuple[int, ...]] = field(default_factory=dict)
     seconds: float = 0.0
+    proofreading: float = 0.0
     executor: str = ""
 
     def add(self, piece: Piece, output: LoopOutput, place: int, seconds: float, tools: Tools, options: Options) -> None:
@@ -144,7 +145,7 @@ def finish(done: Restored, tools: Tools, options: Options) -> Result:
         applied=not cause,
         reason=reason,
         cause=cause,
-        timings={"read": line.seconds, "restore": done.seconds, "finish": time.perf_counter() - begin},
+        timings=_timings(done, time.perf_counter() - begin),
         executor=executor,
         tokens=tuple(token for number in sorted(done.tokens) for token in done.tokens[number]),
         steps=options.steps or tools.preset.schedule.steps,
@@ -153,6 +154,11 @@ def finish(done: Restored, tools: Tools, options: Options) -> Result:
         pieces=_pieces(line, texts),
         **_told(line, options, told_text(done, tools, options)),
     )
+
+
+def _timings(done: Restored, finishing: float) -> dict[str, float]:
+    proofreading = {"proofread": done.proofreading} if done.proofreading else {}
+    return {"read": done.line.seconds, "restore": done.seconds, **proofreading, "finish": finishing}
 
 
 def told_text(done: Restored, tools: Tools, options: Options) -> str:

@@ -38,7 +38,7 @@ class Result:
     guard. ``text`` is what the restoration was told the line says, ``confidences`` one number a character,
     ``confidence`` their mean (0 without text) and ``centres`` their places, as shares of the crop's width, or of its
     height from the top where it was laid down. ``tokens`` are the ids after the text sampler. ``timings``: seconds of
-    reading, restoring, finishing and judging, a batch's divided evenly.
+    reading, restoring, proofreading, finishing and judging, a batch's divided evenly.
 
     ``pieces``: how the line was split, from left to right; one where it was not. ``turned``: degrees counterclockwise
     by which a vertical line was turned to be restored, 0, 90 or 270; ``stacked``: its characters stood upright and

@@ -121,6 +121,25 @@ def test_the_guard_is_told_how_surely_it_is_read_in_any_case() -> None:
     assert (sure.strength, sure.paint) == (other.strength, other.paint) == (0.5, DEFAULT.paint)
 
 
+def test_a_caller_may_ask_for_the_input() -> None:
+    (result,) = opened(Proofreader())([IMAGE], strength=0.0, paint=0.0)
+    assert (result.applied, result.cause, result.strength, result.paint) == (True, "", 0, 0)
+    np.testing.assert_array_equal(result.image, enlarged(IMAGE, 4))
+
+
+def test_batches_and_what_they_took() -> None:
+    """One event a batch, and the batch's seconds divided among its lines."""
+    events = list[Event]()
+    restorer = opened(Proofreader(0.9, 1.0, 1.0, 1.0))  # the second line of the first batch needs one look only
+    restorer.on_event = events.append
+    results = restorer([IMAGE] * 3, batch_size=2)
+    assert [one.paint for one in results] == [OTHERS[0].paint, DEFAULT.paint, DEFAULT.paint]
+    told = [event for event in events if event.kind == "proofread"]
+    assert [event.lines for event in told] == [2, 1]
+    assert results[0].timings["proofread"] == results[1].timings["proofread"] == told[0].seconds / 2 > 0
+    assert results[2].timings["proofread"] == told[1].seconds
+
+
 def test_a_line_that_says_nothing_is_not_asked_about() -> None:
     proofreader = Proofreader()
     (result,) = opened(proofreader, "")([IMAGE])
