@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,12 +41,18 @@ class Tools:
 
 @dataclass(frozen=True)
 class Layers:
-    """A line's enlarged input and its restoration by the network, (h, w, 3) uint8, and the strokes of what was read,
-    (h, w, 3) float32 in units of [-1, 1], None without any."""
+    """A line's input and what it is enlarged by, its restoration by the network, (h, w, 3) uint8, and the strokes of
+    what was read, (h, w, 3) float32 in units of [-1, 1], None without any."""
 
-    input: NDArray[np.uint8]
+    image: NDArray[np.uint8]
+    scale: float
     restored: NDArray[np.uint8]
     strokes: NDArray[np.float32] | None
+
+    @cached_property
+    def input(self) -> NDArray[np.uint8]:
+        """The enlarged input (h, w, 3)."""
+        return enlarged(self.image, self.scale)
 
     def shown(self, strength: float, paint: float) -> NDArray[np.uint8]:
         """``strength`` (0..1) of the restored line and the rest of the input, and ``paint`` times the strokes on top.
@@ -102,7 +109,7 @@ class Restored:
         height, width = (max(1, round(side * scale)) for side in self.line.laid.image.shape[:2])
         restored = resample_uint8(self._joined(self.parts, options), height, width, to_uint8)
         strokes = resample(self._joined(self.strokes, options), height, width) if self.strokes else None
-        return Layers(enlarged(self.line.laid.image, scale), restored, strokes)
+        return Layers(self.line.laid.image, scale, restored, strokes)
 
     def _joined(self, parts: Mapping[int, NDArray[np.float32]], options: Options) -> NDArray[np.float32]:
         """The line (H, w, 3) of what its pieces are, 0 where a piece is none."""

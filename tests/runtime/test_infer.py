@@ -72,7 +72,7 @@ def test_strength_and_paint_are_passed_on(folder: Path) -> None:
         assert (record["strength"], record["paint"]) == (0.6, float(paint))
         pictures[paint] = load_image(folder / paint / "a.png")
     assert (pictures["0"] != pictures["0.5"]).any()
-    assert run("in/a.png", "-o", "out", "--paint", "2") != 0
+    assert run("in/a.png", "-o", "out", "--paint", "3") != 0
 
 
 @pytest.mark.parametrize("batch", ["1", "2", "8"])

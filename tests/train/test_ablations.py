@@ -84,6 +84,7 @@ def test_every_variant_has_the_same_lines(plan: Plan) -> None:
     assert torch.equal(other.camera.z_t, first.camera.z_t)  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_goes_on_as_if_it_had_not_been(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ablations.run(plan) == 6
     told = json.loads((plan.out / "plan.json").read_text(encoding="utf-8"))

@@ -66,7 +66,7 @@ def test_texts_and_names(more: dict[str, Any], status: int) -> None:
         '"seed": 1e30',
         '"seed": ' + "9" * 5000,
         '"steps": 1e9',
-        '"paint": 1.5',
+        '"paint": 2.5',
         '"batch_size": 1',
         '"\\ud800": 1',
     ],
