@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from runtime import gate
 from runtime.deadline import Deadline, DeadlinePassed
 from runtime.events import Event
-from runtime.finish import Restored, Tools, finish, untouched
+from runtime.finish import Restored, Shown, Tools, finish, untouched
 from runtime.gate import Refusal
 from runtime.judging import Candidate
 from runtime.lines import Line, Piece, lay, line_batch, read, read_any, split, take
@@ -161,24 +161,23 @@ class Call:
             self._tell(Event("restore", self.number, lines=count, pieces=len(batch), seconds=seconds, executor=name))
             yield batch, output, seconds
 
-    def _proofread(self, restored: list[Restored]) -> dict[int, tuple[Options, float | None]]:
-        """The options by which each line is shown, by its place, and how surely it is then read as told.
+    def _proofread(self, restored: list[Restored]) -> dict[int, Shown]:
+        """How each line is shown, by its place.
 
-        :raises DeadlinePassed: there is no time for it.
+        :raises DeadlinePassed: there is no time to find out.
         """
         wanted = self.options.proofread or (self.tools.guard is not None and self.options.guarded)
-        if not wanted or self.tools.proofreader is None or not restored:
-            return {done.line.place: (self.options, None) for done in restored}
-        shown: dict[int, tuple[Options, float | None]] = {}
+        if not wanted or self.tools.proofreader is None:
+            return {done.line.place: Shown(self.options) for done in restored}
+        shown: dict[int, Shown] = {}
         for start in range(0, len(restored), self.options.batch_size):
             chunk = restored[start : start + self.options.batch_size]
             self.deadline.check()
             begin = time.perf_counter()
-            for done, proof in zip(chunk, proofread(chunk, self.tools, self.options), strict=True):
-                how = replace(self.options, strength=proof.way.strength, paint=proof.way.paint)
-                shown[done.line.place] = how, proof.sure
+            found = proofread(chunk, self.tools, self.options)
             seconds = time.perf_counter() - begin
-            for done in chunk:
+            for done, one in zip(chunk, found, strict=True):
+                shown[done.line.place] = one
                 done.proofreading = seconds / len(chunk)
             self._tell(Event("proofread", self.number, lines=len(chunk), seconds=seconds))
         return shown
@@ -191,16 +190,17 @@ class Call:
             self._late(done.line for done in restored)
             return
         for done in restored:
-            how, place = shown[done.line.place][0], done.line.place
-            self.results[place] = finish(done, self.tools, how)
-            if self.options.proofread and (how.strength, how.paint) == (AS_IS.strength, AS_IS.paint):
+            place = done.line.place
+            if self.options.proofread and shown[place].options.way == AS_IS:
                 self._refuse(done.line, (gate.PROOF, "restored, it is read less surely as what it says"))
+            else:
+                self.results[place] = finish(done, self.tools, shown[place])
         guard = self.tools.guard if self.options.guarded else None
         judged = [done for done in restored if self.results[done.line.place].applied]
         if guard is None or not judged:
             return
         begin = time.perf_counter()
-        candidates = [done.candidate(self.results[done.line.place], *shown[done.line.place]) for done in judged]
+        candidates = [done.candidate(self.results[done.line.place], shown[done.line.place]) for done in judged]
         try:
             verdicts = guard.judge(candidates, AgainIn(self, {done.line.place: done.line for done in judged}))
         except DeadlinePassed:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from runtime.gate import NOT_FINITE, Refusal
 from runtime.judging import Candidate, Guard
 from runtime.lines import Line, Piece
-from runtime.options import Options
+from runtime.options import Options, Way
 from runtime.orientation import sureness
 from runtime.recognizer import LineReader
 from runtime.result import Result, ResultPiece, enlarged
@@ -54,17 +54,28 @@ class Layers:
         """The enlarged input (h, w, 3)."""
         return enlarged(self.image, self.scale)
 
-    def shown(self, strength: float, paint: float) -> NDArray[np.uint8]:
-        """``strength`` (0..1) of the restored line and the rest of the input, and ``paint`` times the strokes on top.
+    def shown(self, way: Way) -> NDArray[np.uint8]:
+        """The strength of ``way`` of the restored line and the rest of the input, and its paint times the strokes on
+        top.
 
         What the network paints wrong is paler in it, and what the input shows remains: see `Preset.default_strength`.
         """
-        if strength == 1 and self.strokes is None:
+        if way.strength == 1 and self.strokes is None:
             return self.restored
-        mixed = (1 - strength) * self.input.astype(np.float32) + strength * self.restored.astype(np.float32)
+        mixed = (1 - way.strength) * self.input.astype(np.float32) + way.strength * self.restored.astype(np.float32)
         if self.strokes is not None:
-            mixed += np.float32(127.5 * paint) * self.strokes
+            mixed += np.float32(127.5 * way.paint) * self.strokes
         return np.rint(mixed).clip(0, 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How a line is shown: ``options`` with its strength and paint, ``picture`` upright where it has been made
+    already, and how surely (0..1) the proofreader reads in it what was told, None without one."""
+
+    options: Options
+    picture: NDArray[np.uint8] | None = None
+    sure: float | None = None
 
 
 @dataclass
@@ -101,7 +112,7 @@ class Restored:
 
     def picture(self, options: Options) -> NDArray[np.uint8]:
         """The restored line, upright, at the scale that `runtime.orientation.Laid.back` wants, as strong as asked."""
-        return self.layers(options).shown(1.0 if options.strength is None else options.strength, options.paint or 0.0)
+        return self.layers(options).shown(options.way)
 
     def layers(self, options: Options) -> Layers:
         """What the restored line is made of, upright, at that scale."""
@@ -121,12 +132,16 @@ class Restored:
         rows = pieces[0].fitted.lq.shape[0]
         return blended(shown, [piece.window for piece in pieces], options.split.blend * rows)
 
-    def candidate(self, result: Result, options: Options, proof: float | None = None) -> Candidate:
-        """The line, shown by ``options``, as a guard sees it."""
+    def candidate(self, result: Result, shown: Shown) -> Candidate:
+        """The line as a guard sees it."""
         line = self.line
         as_is = line.laid.image is line.image
-        restored = result.image if as_is else self.picture(options)
-        return Candidate(line.place, line.laid.image, restored, line.reading, line.reader, result.text, proof)
+        restored = result.image if as_is else self.upright(shown)
+        return Candidate(line.place, line.laid.image, restored, line.reading, line.reader, result.text, shown.sure)
+
+    def upright(self, shown: Shown) -> NDArray[np.uint8]:
+        """The picture of `Shown`, made where it is not there yet."""
+        return self.picture(shown.options) if shown.picture is None else shown.picture
 
 
 def painted(piece: Piece, tokens: NDArray[np.int64], tools: Tools) -> NDArray[np.float32]:
@@ -136,12 +151,13 @@ def painted(piece: Piece, tokens: NDArray[np.int64], tools: Tools) -> NDArray[np
     return strokes(replace(text, tokens=tokens), picture, piece.fitted.width_share, tools.preset)
 
 
-def finish(done: Restored, tools: Tools, options: Options) -> Result:
+def finish(done: Restored, tools: Tools, shown: Shown) -> Result:
     """The result of a line whose pieces are all there."""
+    options = shown.options
     begin = time.perf_counter()
     line, executor = done.line, done.executor or tools.executor.name
     if done.finite:
-        picture = line.laid.back(done.picture(options), options.scale)
+        picture = line.laid.back(done.upright(shown), options.scale)
         reason, cause = line.remark(tools.preset), ""
     else:
         picture = enlarged(line.image, options.scale)
@@ -156,8 +172,8 @@ def finish(done: Restored, tools: Tools, options: Options) -> Result:
         executor=executor,
         tokens=tuple(token for number in sorted(done.tokens) for token in done.tokens[number]),
         steps=options.steps or tools.preset.schedule.steps,
-        strength=1.0 if options.strength is None else options.strength,
-        paint=options.paint or 0.0,
+        strength=options.way.strength,
+        paint=options.way.paint,
         pieces=_pieces(line, texts),
         **_told(line, options, told_text(done, tools, options)),
     )
@@ -170,9 +186,7 @@ def _timings(done: Restored, finishing: float) -> dict[str, float]:
 
 def told_text(done: Restored, tools: Tools, options: Options) -> str:
     """What the restoration was told the line says, or what the text diffusion made of it."""
-    if options.text_sampler == "categorical":
-        return "".join(_texts(done, tools, options))
-    return done.line.reading.text if done.line.reading else ""
+    return "".join(_texts(done, tools, options)) if options.text_sampler == "categorical" else done.line.told
 
 
 def untouched(line: Line, refusal: Refusal, options: Options) -> Result:
@@ -180,14 +194,14 @@ def untouched(line: Line, refusal: Refusal, options: Options) -> Result:
     cause, reason = refusal
     timings = {"read": line.seconds, "restore": 0.0, "finish": 0.0}
     picture = enlarged(line.image, options.scale)
-    return Result(picture, reason=reason, cause=cause, timings=timings, **_told(line, options, None))
+    return Result(picture, reason=reason, cause=cause, timings=timings, **_told(line, options, line.told))
 
 
-def _told(line: Line, options: Options, text: str | None) -> dict[str, Any]:
-    """What a result says of the line's reading and of how it was laid down; ``text`` instead of the reading's."""
+def _told(line: Line, options: Options, text: str) -> dict[str, Any]:
+    """What a result says of the line's reading, of which ``text`` was made, and of how it was laid down."""
     reading = line.reading
     return {
-        "text": text if text is not None else reading.text if reading else "",
+        "text": text,
         "confidence": sureness(reading) if reading else 0.0,
         "confidences": reading.confidences if reading else (),
         "centres": line.laid.centres(reading) if reading else (),

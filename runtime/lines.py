@@ -54,6 +54,11 @@ class Line:
     pieces: tuple[Piece, ...] = field(default=())
 
     @property
+    def told(self) -> str:
+        """What the restoration is told it says; empty without a reading."""
+        return self.reading.text if self.reading else ""
+
+    @property
     def rated(self) -> bool:
         """Whether its confidences were measured, not taken to be 1 because the caller gave none."""
         return self.text is None or self.text.confidences is not None

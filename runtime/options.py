@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from numbers import Integral, Real
 from typing import Any, Literal
@@ -92,6 +92,14 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class Way:
+    """A way to show a line: ``strength`` 0..1 and ``paint`` 0..2, as `runtime.Restorer.__call__` documents them."""
+
+    strength: float
+    paint: float
+
+
+@dataclass(frozen=True)
 class Options:
     """Options of one call: ``seed``, ``steps``, ``text_sampler``, ``batch_size``, ``scale``, ``split``, ``gate``,
     ``deadline_ms``, ``guarded``, ``strength`` and ``paint``, as `runtime.Restorer.__call__` documents them;
@@ -109,6 +117,15 @@ class Options:
     strength: float | None = None
     paint: float | None = None
     proofread: bool = False
+
+    @property
+    def way(self) -> Way:
+        """How lines are shown: the network's alone where nothing is said."""
+        return Way(1.0 if self.strength is None else self.strength, self.paint or 0.0)
+
+    def shown(self, way: Way) -> Options:
+        """The same with the strength and the paint of ``way``."""
+        return replace(self, strength=way.strength, paint=way.paint)
 
     def check(self, preset: Preset, *, samples_text: bool) -> None:
         """Whether a preset, and a bundle that has the graphs for it (``samples_text``), can do it.

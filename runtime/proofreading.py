@@ -16,22 +16,12 @@ here: a wrong one can be painted so that it is read. That is the guard's to find
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from runtime.finish import Restored, Tools, told_text
+from runtime.finish import Restored, Shown, Tools, told_text
 from runtime.guard.evidence import distance, weakest
 from runtime.lines import read_any
-from runtime.options import Options
+from runtime.options import Options, Way
 from textsr.reading import LineReading
-
-
-@dataclass(frozen=True)
-class Way:
-    """A way to show a line, as `runtime.Restorer.__call__` has it: ``strength`` 0..1 and ``paint`` 0..2."""
-
-    strength: float
-    paint: float
-
 
 OTHERS = (Way(0.4, 2.0), Way(0.0, 2.0), Way(0.0, 0.75))
 """Tried in this order where the bundle's own way is not read without a doubt."""
@@ -43,42 +33,35 @@ BETTER = 0.1
 """How much more surely than restored the input has to be read to stay as it is."""
 
 
-@dataclass(frozen=True)
-class Proof:
-    """The way to show a line, and how surely the recogniser reads in it what the line was told, see `as_told`; None
-    where it was told nothing."""
-
-    way: Way
-    sure: float | None = None
-
-
-def proofread(restored: Sequence[Restored], tools: Tools, options: Options) -> list[Proof]:
+def proofread(restored: Sequence[Restored], tools: Tools, options: Options) -> list[Shown]:
     """How to show each of ``restored``; as ``options`` say where nothing was told, or they allow no other way. How
     surely it is read then is told all the same.
 
     :raises EngineError: the recogniser failed.
     """
     assert tools.proofreader is not None
-    default = Way(1.0 if options.strength is None else options.strength, options.paint or 0.0)
     told = [told_text(done, tools, options) for done in restored]
-    found: list[dict[Way, float]] = [{} for _ in restored]
     unsure = [place for place, done in enumerate(restored) if told[place] and done.finite]
     layers = {place: restored[place].layers(options) for place in unsure}
-    ways = (default, *OTHERS, AS_IS) if options.proofread else (default,)
-    for way in ways:
-        pictures = [layers[place].shown(way.strength, way.paint) for place in unsure]
-        readings = read_any(tools.proofreader, pictures, tools.preset)
+    found: dict[int, dict[Way, float]] = {place: {} for place in unsure}
+    for way in (options.way, *OTHERS, AS_IS) if options.proofread else (options.way,):
+        readings = read_any(tools.proofreader, [layers[place].shown(way) for place in unsure], tools.preset)
         for place, reading in zip(unsure, readings, strict=True):
             found[place][way] = as_told(reading, told[place])
         unsure = [place for place in unsure if found[place][way] < SURE]
-    return [_best(one, default) if one else Proof(default) for one in found]
+    shown = [Shown(options)] * len(restored)
+    for place, ways in found.items():
+        way, sure = _best(ways)
+        if options.proofread and not sure:
+            way = Way(options.way.strength, 0.0)
+        shown[place] = Shown(options.shown(way), layers[place].shown(way), sure)
+    return shown
 
 
-def _best(found: dict[Way, float], default: Way) -> Proof:
-    way = max(found, key=lambda way: found[way] - (BETTER if way == AS_IS else 0.0))  # the first of several
-    if found[way] <= 0 and len(found) > 1:
-        return Proof(Way(default.strength, 0.0), 0.0)
-    return Proof(way, found[way])
+def _best(found: dict[Way, float]) -> tuple[Way, float]:
+    """The way that is read most surely, the first of several, and how surely."""
+    way = max(found, key=lambda way: found[way] - (BETTER if way == AS_IS else 0.0))
+    return way, found[way]
 
 
 def as_told(reading: LineReading, told: str) -> float:

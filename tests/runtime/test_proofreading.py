@@ -16,7 +16,8 @@ from runtime import Gate, Restorer, Result
 from runtime.deadline import Deadline
 from runtime.events import Event
 from runtime.judging import Again, Candidate, Verdict
-from runtime.proofreading import AS_IS, BETTER, OTHERS, SURE, Way, as_told
+from runtime.options import Way
+from runtime.proofreading import AS_IS, BETTER, OTHERS, SURE, as_told
 from runtime.result import enlarged
 from tests.runtime.helpers import KnowingReader, StubExecutor, draw_line, stub_bundle
 from textsr.reading import LineReading, spread

@@ -1,8 +1,8 @@
 /* What lines say: before and after, with doubtful and differing characters marked. */
 export const DOUBT = 0.8;
 export const CAUSES = {
-  blank: "nothing to restore", too_low: "too low to restore", sharp: "sharp already", read_well: "read well already", proof: "read best as it is",
-  deadline: "not done in time", not_finite: "the network failed", guard: "not trusted", input: "cannot be used",
+  blank: "nothing to restore", too_low: "too low to restore", sharp: "sharp already", read_well: "read well already",
+  proof: "read best as it is", deadline: "not done in time", not_finite: "the network failed", guard: "not trusted", input: "cannot be used",
 };
 
 export function make(tag, className = "", text = "") {
