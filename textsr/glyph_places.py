@@ -5,8 +5,8 @@ laid there crosses the strokes it should follow. Here each glyph is moved and st
 the degraded line: first all of them together in height, which also tells which colour is ink, then in turns along and
 across the line. Along it they are a chain: blurred strokes are much alike, so a glyph by itself would often choose
 those of the character beside it, and both would lie on the same. Boxes that overlap cost something, and the best places
-of all together are found by dynamic programming (Viterbi). Nothing is learnt and no colour or direction of contrast is
-taken for granted.
+of all together are found by dynamic programming (Viterbi). So do boxes that leave the picture, where nothing speaks
+against them. Nothing is learnt and no colour or direction of contrast is taken for granted.
 
 The search is in closed form: with the window's weights a product of two, the covariance of a picture with a glyph at K
 places is one matrix product, and so is the glyph's variance. A line takes a few milliseconds of one core.
@@ -44,11 +44,12 @@ HEIGHTS = np.geomspace(0.55, 1.2, 10)
 ROUNDS = (1.0, 0.7, 0.4, 0.4)
 """Scale of the grid in each round of turns."""
 CROWDING = 4.0
-"""Correlation that overlapping neighbours must gain, times the square of the overlap in widths of the narrower one."""
+"""Correlation that overlapping neighbours must gain, times the square of the overlap in widths of the narrower one;
+and boxes that leave the picture, times the square of the part outside."""
 ALONG, ACROSS = (0.3, 0.28), (0.16, 0.18)
 """Reach of the first round's grid: shift in boxes, stretch on the log scale."""
-SPREAD_ALONG, SPREAD_ACROSS = (0.4, 0.5), (0.16, 0.3)
-"""How far from its first place a character is expected, likewise."""
+SPREAD_ALONG, SPREAD_ACROSS = (0.4, 0.5), (0.08, 0.2)
+"""How far from its first place a character is expected, likewise: a line's characters stand on one height."""
 STIFFNESS = 0.04
 """Correlation that a place one such spread away must gain."""
 FLOOR = 1e-4
@@ -88,6 +89,24 @@ class _Boxes:
     heights: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class _Expected:
+    """Where n boxes are along one axis by all that was known before: middles and sizes (n,), how far from them is far,
+    and the share at which the picture ends."""
+
+    middles: NDArray[np.float64]
+    sizes: NDArray[np.float64]
+    spread: tuple[float, float]
+    end: float
+
+    def cost(self, middles: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, K): the correlation that other places (n, K) must gain."""
+        moved = (middles - self.middles[:, None]) / self.sizes[:, None] / self.spread[0]
+        stretched = np.log(sizes / self.sizes[:, None]) / self.spread[1]
+        outside = np.maximum(sizes / 2 - middles, middles + sizes / 2 - self.end).clip(0) / sizes
+        return np.asarray(STIFFNESS * (np.square(moved) + np.square(stretched)) + CROWDING * np.square(outside))
+
+
 def fit_places(text: TextArrays, lq: NDArray[np.float32], width_share: float) -> TextArrays:
     """``text`` of one line with its places fitted to ``lq`` (h,w,3), which the crop fills up to ``width_share``.
 
@@ -104,7 +123,7 @@ def fit_places(text: TextArrays, lq: NDArray[np.float32], width_share: float) ->
     boxes = _Boxes(*(getattr(text, name)[drawn].astype(np.float64) for name in PLACES))
     boxes.widths = np.maximum(boxes.widths, 1 / lq.shape[1])
     ink = _line_height(glyphs * text.weights[drawn, None, None], boxes, picture, filled)
-    _each(glyphs, boxes, ink)
+    _each(glyphs, boxes, ink, filled / lq.shape[1])
     found = {}
     for name, values in vars(boxes).items():
         found[name] = getattr(text, name).copy()
@@ -163,23 +182,23 @@ def _line_height(glyphs: Array, boxes: _Boxes, picture: Array, filled: int) -> A
     return np.asarray(np.tensordot(colour, picture, 1), dtype=np.float32)
 
 
-def _each(glyphs: Array, boxes: _Boxes, ink: Array) -> None:
+def _each(glyphs: Array, boxes: _Boxes, ink: Array, end: float) -> None:
     """Moves and stretches each box, given from left to right, to where its glyph correlates best with ``ink`` (h,w),
-    in turns: along the line all of them together, across it each by itself."""
+    which ends at the share ``end``, in turns: along the line all of them together, across it each by itself."""
     still = _around(0.0, 0.0).take[0].reshape(SIDE, SIDE)
     upright, lying = still @ glyphs, still @ glyphs.transpose(0, 2, 1)
-    first, each = replace(boxes), np.arange(len(glyphs))
+    each = np.arange(len(glyphs))
+    along = _Expected(boxes.centres, boxes.widths, SPREAD_ALONG, end)
+    across = _Expected(boxes.middles, boxes.heights, SPREAD_ACROSS, 1.0)
     for scale in ROUNDS:
         windows = _windows(ink, boxes)
         grid = _around(ALONG[0] * scale, ALONG[1] * scale)
-        given = (first.centres, first.widths, SPREAD_ALONG)
-        score, centres, widths = _scored(upright, windows, grid, (boxes.centres, boxes.widths), given)
+        score, centres, widths = _scored(upright, windows, grid, (boxes.centres, boxes.widths), along)
         chosen = _chain(score, _crowding(centres, widths))
         boxes.centres, boxes.widths = centres[each, chosen], widths[each, chosen]
         windows = _windows(ink, boxes).transpose(0, 2, 1)
         grid = _around(ACROSS[0] * scale, ACROSS[1] * scale)
-        given = (first.middles, first.heights, SPREAD_ACROSS)
-        score, middles, heights = _scored(lying, windows, grid, (boxes.middles, boxes.heights), given)
+        score, middles, heights = _scored(lying, windows, grid, (boxes.middles, boxes.heights), across)
         chosen = score.argmax(1)
         boxes.middles, boxes.heights = middles[each, chosen], heights[each, chosen]
 
@@ -208,12 +227,12 @@ def _scored(
     windows: Array,
     grid: _Candidates,
     now: tuple[NDArray[np.float64], NDArray[np.float64]],
-    given: tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, float]],
+    expected: _Expected,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """What each place of ``grid`` is worth to each of n glyphs, its middle and its size, (n, K) each.
 
     Places are along the last axis of ``glyphs`` and ``windows`` (n, SIDE, SIDE). ``now``: middles and sizes (n,) that
-    the windows show; ``given``: those first given, and how far from them is far.
+    the windows show.
     """
     count = len(glyphs)
     contrast = windows - ((WEIGHTS @ windows) @ WEIGHTS)[:, None, None]
@@ -225,9 +244,7 @@ def _scored(
     score = covariance / np.sqrt((variance.clip(0) + FLOOR) * (spread + FLOOR)[:, None])
     middles = now[0][:, None] + grid.middles * now[1][:, None]
     sizes = now[1][:, None] * grid.sizes
-    moved = (middles - given[0][:, None]) / given[1][:, None] / given[2][0]
-    stretched = np.log(sizes / given[1][:, None]) / given[2][1]
-    return score - STIFFNESS * (np.square(moved) + np.square(stretched)), middles, sizes
+    return score - expected.cost(middles, sizes), middles, sizes
 
 
 def _crowding(centres: NDArray[np.float64], widths: NDArray[np.float64]) -> NDArray[np.float64]:
