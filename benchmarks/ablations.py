@@ -217,7 +217,7 @@ def _means(means: Mapping[str, Mapping[str, float]], figures: Sequence[str]) -> 
 
 
 def _steps(steps: int | None) -> str:
-    return "all steps" if steps is None else f"{steps} step{'' if steps == 1 else 's'}"
+    return "all steps" if steps is None else blocks.counted(steps, "step")
 
 
 def evaluate(runs: Path, folder: Path, how: Mapping[str, Any], names: Sequence[str], judge: Judge) -> dict[str, Any]:

@@ -16,6 +16,11 @@ RESULTS = ROOT / "docs" / "results.md"
 TRUST = ROOT / "docs" / "trust.md"
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 step``, ``4 steps``."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
 def put(text: str, name: str, made: str) -> str:
     """``text`` with ``made`` between its marks.
 

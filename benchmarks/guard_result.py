@@ -137,7 +137,7 @@ def _shown(data: Data) -> tuple[str, Data]:
 
 
 def _table(data: Data) -> list[str]:
-    (split, test), steps = _shown(data), f"{data['steps']} step{'' if data['steps'] == 1 else 's'}"
+    (split, test), steps = _shown(data), blocks.counted(data["steps"], "step")
     warning = "" if split == "test" else "**Not measured on the test split yet**; these lines chose the thresholds. "
     head = (
         f"{warning}**{test['without']['lines']} lines of the {split} split**, restored in {steps}, shown as they "
@@ -198,7 +198,7 @@ def _counted(name: str, found: Data, key: str, of: str, bar: str) -> str:
 
 
 def _errors(count: int) -> str:
-    return f"{count} confident error{'' if count == 1 else 's'}"
+    return blocks.counted(count, "confident error")
 
 
 def _percent(count: int, whole: int) -> str:

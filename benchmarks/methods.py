@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ("realesrgan-x4plus", "realesr-animevideov3", "dat-light")
 """General super-resolution with published weights, see `benchmarks.peers`."""
-ALL = ("bicubic", "lanczos", *PEERS, "ours:4", "ours:4+0", "ours:18", "ours:1")
+ALL = ("bicubic", "lanczos", *PEERS, "ours:1", "ours:1+0", "ours:4", "ours:18")
 _NOT_RESTORING = (
     "textsr/checkpoint/",
     "textsr/describe.py",

@@ -94,8 +94,8 @@ def read(path: Path = RESULTS / JSON) -> dict[str, Any]:
 def table(found: Data) -> str:
     """All parts and ways, and what the figures are. Markdown."""
     how, made = found["conditions"], found["versions"]
-    steps = f"{how['steps']} step" + ("s" if how["steps"] != 1 else "")
-    threads = f"{how['threads']} thread" + ("s" if how["threads"] != 1 else "")
+    steps = blocks.counted(how["steps"], "step")
+    threads = blocks.counted(how["threads"], "thread")
     first = (
         f"**RapidOCR {made.get('rapidocr', '')}** with and without us (bundle {how['bundle']}, {steps}, "
         f"{how['executor']}) on degraded lines of the test split, and on pages of {how['lines_per_page']} of them, "
@@ -185,7 +185,7 @@ def brief(found: Data) -> str:
     lines = [
         "| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *([*k, *v] for k, v in body.items()))
     ]
-    steps = f"{how['steps']} step{'' if how['steps'] == 1 else 's'}"
+    steps = blocks.counted(how["steps"], "step")
     first = (
         f"**RapidOCR {made.get('rapidocr', '')}** with and without us ({how['bundle']}, {steps}) on degraded lines; in "
         "brackets: less without us, points."
@@ -204,7 +204,7 @@ def spoilt(found: Data) -> str:
             if accuracy(read[WITHOUT][place], truth) and not accuracy(read[EVERY][place], truth):
                 said = [_shown(read[way][place]) if way in read else "" for way in ways]
                 rows.append([_shown(truth), READS[one["recogniser"]], *said])
-    steps = f"{found['conditions']['steps']} step{'' if found['conditions']['steps'] == 1 else 's'}"
+    steps = blocks.counted(found["conditions"]["steps"], "step")
     lines = sum(len(one["truths"]) for one in parts)
     first = (
         f"{len(rows) - 2} of {lines} readings of lines (RapidOCR, {steps}) were right before restoring, wrong after it:"

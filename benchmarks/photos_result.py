@@ -92,7 +92,7 @@ def read(path: Path = RESULTS / JSON) -> dict[str, Any]:
 
 def table(found: Data) -> str:
     """Markdown: shares of lines read right by height, of right ones spoilt, and what was left out."""
-    steps = "all steps" if found["steps"] is None else f"{found['steps']} steps"
+    steps = "all steps" if found["steps"] is None else blocks.counted(found["steps"], "step")
     source = f" ({found['source']})" if found["source"] else ""
     left = ", ".join(f"{reason} {count}" for reason, count in sorted(found["dropped"].items()))
     rows = [HEAD, *(_cells(one) for one in found["heights"])]

@@ -210,3 +210,15 @@ def test_the_order_in_which_characters_are_told_does_not_matter() -> None:
     found, other = fit_places(text, seen, 0.8), fit_places(told, seen, 0.8)
     for name in PLACES:
         np.testing.assert_allclose(getattr(other, name), getattr(found, name)[order], atol=1e-6)
+
+
+@pytest.mark.parametrize(("text", "share"), product(TEXTS, (1.0, 0.8)))
+def test_glyphs_stay_in_the_picture(text: str, share: float) -> None:
+    """Also where nothing in it holds them: in noise, without that cost, up to half of a box lay outside."""
+    told, drawn = read(text, share), [place for place, symbol in enumerate(text) if symbol != " "]
+    for seed in range(3):
+        noise = np.random.default_rng(seed).uniform(-1, 1, (8, 16, 3)).astype(np.float32)
+        found = fit_places(told, noise.repeat(4, 0).repeat(8, 1), share)
+        for at, size, end in ((found.centres, found.widths, share), (found.middles, found.heights, 1.0)):
+            middle, half = at[drawn], size[drawn] / 2
+            assert (np.maximum(half - middle, middle + half - end) < 0.25 * 2 * half).all()
