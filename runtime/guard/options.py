@@ -15,8 +15,8 @@ SIMILARITIES = ("min_similarity", "min_column", "min_likeness")
 class GuardOptions:
     """Thresholds of `runtime.guard.Guard`. The defaults of ``min_told`` and ``min_proof`` were chosen together
     (`benchmarks.guard_rates.choose`) on 900 lines of the validation split that PP-OCRv3, which judges there, reads in
-    high resolution, restored in 4 steps and shown as they are read best: of 509 lines whose input is read right the
-    guard lets 3 out wrong (9 without it), and 135 of 188 that restoring makes readable. The others seldom stop what
+    high resolution, restored in 1 step and shown as they are read best: of 509 lines whose input is read right the
+    guard lets 3 out wrong (6 without it), and 147 of 201 that restoring makes readable. The others seldom stop what
     these let through, and were set by hand on the same lines. Figures of the test split:
     ``benchmarks/results/guard.json``.
 
@@ -30,8 +30,8 @@ class GuardOptions:
     ``max_drop``: how much less sure (mean of the characters) the restored line may be read than the input.
     ``max_doubt``: share of characters in which it may read otherwise than the line restored from the picture alone, in
     ``blind_steps`` steps, and ``min_likeness``: the similarity, -1..1, that its worst character has to that line's
-    picture at least. By default (1 and -1) neither is asked, nor is anything restored for it: it is half as dear again
-    as restoring, and stops about as many lines that restoring made readable as a higher ``min_told`` does.
+    picture at least. By default (1 and -1) neither is asked, nor is anything restored for it: it is nearly as dear as
+    restoring, and stops about as many lines that restoring made readable as a higher ``min_told`` does.
     ``never_change_text``: the input is kept where the recogniser does not read the very same text before and after.
     ``without_reader``: without a recogniser "refuse" lets nothing through; "picture" judges by the similarity alone,
     which tells a wrong line but seldom a wrong character: of 30 lines spoilt on the validation split it stopped 6.
@@ -40,8 +40,8 @@ class GuardOptions:
 
     min_similarity: float = 0.3
     min_column: float = 0.3
-    min_told: float = 0.7
-    min_proof: float = 0.98
+    min_told: float = 0.8
+    min_proof: float = 0.9
     max_change: float = 0.0
     min_confidence: float = 0.9
     max_drop: float = 0.1
