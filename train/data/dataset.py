@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 import numpy as np
+import numpy.ma  # numpy would import it while the first line is read: a process forked then would wait for it for ever
 from tqdm import tqdm
 
 from textsr.config import Preset
