@@ -5,8 +5,8 @@ laid there crosses the strokes it should follow. Here each glyph is moved and st
 the degraded line: first all of them together in height, which also tells which colour is ink, then in turns along and
 across the line. Along it they are a chain: blurred strokes are much alike, so a glyph by itself would often choose
 those of the character beside it, and both would lie on the same. Boxes that overlap cost something, and the best places
-of all together are found by dynamic programming (Viterbi). So do boxes that leave the picture, where nothing speaks
-against them. Nothing is learnt and no colour or direction of contrast is taken for granted.
+of all together are found by dynamic programming (Viterbi). Leaving the picture costs as much: there nothing would speak
+against a glyph. Nothing is learnt and no colour or direction of contrast is taken for granted.
 
 The search is in closed form: with the window's weights a product of two, the covariance of a picture with a glyph at K
 places is one matrix product, and so is the glyph's variance. A line takes a few milliseconds of one core.

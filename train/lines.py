@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -144,28 +145,20 @@ def _tensors(item: Any) -> Iterator[Tensor]:
 
 
 class Prefetch(Generic[Item]):
-    """Iterates ``make()`` on a daemon thread, at most ``ahead`` items early; its errors come through.
+    """Iterates ``make()`` on a thread, at most ``ahead`` items early; its errors come through.
 
-    On a CUDA ``device`` the thread has a stream of its own: on the training's stream each of its waits for a result
-    would last until the whole step queued before it is done.
+    When nobody has the iterator any more, or the program ends, so does the thread, with the item that it is making: cut
+    off inside torch it would abort a program that has done its work. On a CUDA ``device`` it has a stream of its own:
+    on the training's stream each of its waits for a result would last until the whole step queued before it is done.
     """
 
     def __init__(self, make: Callable[[], Iterator[Item]], ahead: int = 4, device: torch.device | None = None) -> None:
         self._queue: queue.Queue[Item | BaseException] = queue.Queue(ahead)
         self._stream = torch.cuda.Stream(device) if device is not None and device.type == "cuda" else None
-        self._thread = threading.Thread(target=self._fill, args=(make,), daemon=True)
-        self._thread.start()
-
-    def _fill(self, make: Callable[[], Iterator[Item]]) -> None:
-        try:
-            with nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
-                for item in make():
-                    if self._stream is not None:
-                        self._stream.synchronize()
-                    self._queue.put(item)
-            self._queue.put(StopIteration())
-        except BaseException as error:  # handed to the consumer, which raises it
-            self._queue.put(error)
+        unwanted = threading.Event()
+        thread = threading.Thread(target=_fill, args=(make, self._queue, self._stream, unwanted), daemon=True)
+        weakref.finalize(self, _end, thread, self._queue, unwanted)  # so the thread must not know this object
+        thread.start()
 
     def __iter__(self) -> Iterator[Item]:
         return self
@@ -180,3 +173,27 @@ class Prefetch(Generic[Item]):
                 if tensor.is_cuda:  # its memory must not go back to the thread before this stream is done with it
                     tensor.record_stream(torch.cuda.current_stream(tensor.device))
         return item
+
+
+def _fill(make: Callable[[], Iterator[Any]], items: queue.Queue[Any], stream: Any, unwanted: threading.Event) -> None:
+    """What `Prefetch`'s thread does."""
+    try:
+        with nullcontext() if stream is None else torch.cuda.stream(stream):
+            for item in make():
+                if stream is not None:
+                    stream.synchronize()
+                if unwanted.is_set():
+                    return
+                items.put(item)
+        items.put(StopIteration())
+    except BaseException as error:  # handed to the consumer, which raises it
+        items.put(error)
+
+
+def _end(thread: threading.Thread, items: queue.Queue[Any], unwanted: threading.Event) -> None:
+    """Waits for the end of `Prefetch`'s thread."""
+    unwanted.set()
+    while thread.is_alive() and thread is not threading.current_thread():
+        with suppress(queue.Empty):
+            items.get_nowait()  # it may wait for a place
+        thread.join(0.01)

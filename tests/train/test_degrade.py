@@ -181,8 +181,8 @@ def test_small_lines_are_what_the_product_makes_of_small_pictures() -> None:
 
 
 def test_a_share_of_the_lines_is_small() -> None:
-    hr, seeds = _lines(1).expand(400, -1, -1, -1), torch.tensor([sample_seed(1, 0, place) for place in range(400)])
-    few, severity = Seeds(seeds), torch.full((400,), 0.5)
+    hr, seeds = _lines(1).expand(160, -1, -1, -1), torch.tensor([sample_seed(1, 0, place) for place in range(160)])
+    few, severity = Seeds(seeds), torch.full((160,), 0.5)
     mixed = three_sources(hr, 0.9, few, severity, small_share=0.25)
     little, others = small(hr, few, severity), three_sources(hr, 0.9, few, severity)
     is_small = (mixed - little).abs().amax((1, 2, 3)) < 0.1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -270,16 +269,3 @@ def test_every_tensor_of_a_batch_is_found(stage: DiffusionStage, batch: Corrupte
     for name in ("hr", "lq", "z_0", "z_y", "z_t", "t", "glyphs"):
         assert id(getattr(batch, name)) in found
     assert {id(tensor) for tensor in batch.text} <= found
-
-
-def test_prefetch_hands_over_items_then_the_error() -> None:
-    def make() -> Iterator[int]:
-        yield 1
-        yield 2
-        raise ValueError("the disk is gone")
-
-    ahead = Prefetch(make, ahead=1)
-    assert [next(ahead), next(ahead)] == [1, 2]
-    with pytest.raises(ValueError, match="the disk is gone"):
-        next(ahead)
-    assert list(Prefetch(lambda: iter([1, 2, 3]), ahead=2)) == [1, 2, 3]
