@@ -84,8 +84,10 @@ def test_tdm_and_posterior() -> None:
         logs = posterior(tokens, logits, torch.from_numpy(constants))
         # One unit in the last place of a float32 logarithm near 16 is 2e-6.
         np.testing.assert_allclose(logs[..., :64].transpose(1, 2), after[f"posterior_t{t}_first64"], atol=4e-5)
+        # Beside the 1 of a sure token the sum's small terms are rounded away, the more the fewer lanes a processor sums
+        # in: with 8 (AVX2) our float32 is 1.3e-5 from float64, the vectors are 1e-6 from it.
         np.testing.assert_allclose(
-            logs.gather(2, tokens[..., None])[..., 0], after[f"posterior_t{t}_at_token"], atol=1e-5
+            logs.gather(2, tokens[..., None])[..., 0], after[f"posterior_t{t}_at_token"], atol=2e-5
         )
         np.testing.assert_array_equal(logs.argmax(2), after[f"posterior_t{t}_argmax"])
 
