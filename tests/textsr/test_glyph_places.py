@@ -221,4 +221,4 @@ def test_glyphs_stay_in_the_picture(text: str, share: float) -> None:
         found = fit_places(told, noise.repeat(4, 0).repeat(8, 1), share)
         for at, size, end in ((found.centres, found.widths, share), (found.middles, found.heights, 1.0)):
             middle, half = at[drawn], size[drawn] / 2
-            assert (np.maximum(half - middle, middle + half - end) < 0.25 * 2 * half).all()
+            assert (np.maximum(half - middle, middle + half - end) < half / 2).all()
