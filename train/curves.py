@@ -16,6 +16,9 @@ ROW_STEPS = 20
 CURVE_ROWS = 60
 """Rows of a part's curves that go into the metadata of weights."""
 
+COLUMNS = 4
+"""Panels beside each other in the picture of curves."""
+
 
 def thinned(curves: list[dict[str, float]]) -> list[dict[str, float]]:
     """At most `CURVE_ROWS` rows, evenly spread, to four digits."""
@@ -83,22 +86,19 @@ class Board:
 
 def plot_curves(curves: list[dict[str, float]], path: Path) -> None:
     """One panel a figure, over training seconds."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     names = sorted({k for row in curves for k in row} - {"step", "seconds"})
     if not names:
         return
-    columns = 4
-    figure, axes = pyplot.subplots(
-        -(-len(names) // columns), columns, figsize=(16, 3 * -(-len(names) // columns)), squeeze=False
-    )
+    rows = -(-len(names) // COLUMNS)
+    # Margins in inches: to fit them to the labels takes as long as to draw the panels.
+    margins = {"left": 0.04, "right": 0.99, "bottom": 0.3 / (3 * rows), "top": 1 - 0.3 / (3 * rows)}
+    figure = Figure(figsize=(16, 3 * rows))
+    axes = figure.subplots(rows, COLUMNS, squeeze=False, gridspec_kw={**margins, "wspace": 0.2, "hspace": 0.3})
     for axis, name in zip(axes.flat, names, strict=False):
         points = [(row["seconds"], row[name]) for row in curves if name in row]
         axis.plot(*zip(*points, strict=True), marker="." if len(points) < 20 else None)
         axis.set_title(name)
-    figure.tight_layout()
+        axis.locator_params(nbins=4)
     figure.savefig(path, dpi=60)
-    pyplot.close(figure)
