@@ -46,9 +46,8 @@ ROUNDS = (1.0, 0.7, 0.4, 0.4)
 CROWDING = 4.0
 """Correlation that overlapping neighbours must gain, times the square of the overlap in widths of the narrower one;
 and boxes that leave the picture, times the square of the part outside."""
-ALONG, ACROSS = (0.6, 0.28, 17), (0.16, 0.18, 9)
-"""The first round's grid: farthest shift in boxes, farthest stretch on the log scale, and number of shifts. Along the
-line they reach the place of a narrow letter from that of its neighbour."""
+ALONG, ACROSS = (0.3, 0.28), (0.16, 0.18)
+"""Reach of the first round's grid: shift in boxes, stretch on the log scale."""
 SPREAD_ALONG, SPREAD_ACROSS = (0.4, 0.5), (0.08, 0.2)
 """How far from its first place a character is expected, likewise: a line's characters stand on one height."""
 STIFFNESS = 0.04
@@ -186,28 +185,28 @@ def _line_height(glyphs: Array, boxes: _Boxes, picture: Array, filled: int) -> A
 def _each(glyphs: Array, boxes: _Boxes, ink: Array, end: float) -> None:
     """Moves and stretches each box, given from left to right, to where its glyph correlates best with ``ink`` (h,w),
     which ends at the share ``end``, in turns: along the line all of them together, across it each by itself."""
-    still = _around(0.0, 0.0, 1).take[0].reshape(SIDE, SIDE)
+    still = _around(0.0, 0.0).take[0].reshape(SIDE, SIDE)
     upright, lying = still @ glyphs, still @ glyphs.transpose(0, 2, 1)
     each = np.arange(len(glyphs))
     along = _Expected(boxes.centres, boxes.widths, SPREAD_ALONG, end)
     across = _Expected(boxes.middles, boxes.heights, SPREAD_ACROSS, 1.0)
     for scale in ROUNDS:
         windows = _windows(ink, boxes)
-        grid = _around(ALONG[0] * scale, ALONG[1] * scale, ALONG[2])
+        grid = _around(ALONG[0] * scale, ALONG[1] * scale)
         score, centres, widths = _scored(upright, windows, grid, (boxes.centres, boxes.widths), along)
         chosen = _chain(score, _crowding(centres, widths))
         boxes.centres, boxes.widths = centres[each, chosen], widths[each, chosen]
         windows = _windows(ink, boxes).transpose(0, 2, 1)
-        grid = _around(ACROSS[0] * scale, ACROSS[1] * scale, ACROSS[2])
+        grid = _around(ACROSS[0] * scale, ACROSS[1] * scale)
         score, middles, heights = _scored(lying, windows, grid, (boxes.middles, boxes.heights), across)
         chosen = score.argmax(1)
         boxes.middles, boxes.heights = middles[each, chosen], heights[each, chosen]
 
 
 @lru_cache(maxsize=16)
-def _around(shift: float, stretch: float, count: int) -> _Candidates:
-    """``count`` middles and 5 sizes of each, in boxes, seen by a window."""
-    shifts, sizes = np.linspace(-shift, shift, count), np.exp(np.linspace(-stretch, stretch, 5))
+def _around(shift: float, stretch: float) -> _Candidates:
+    """Middles and sizes in boxes, seen by a window."""
+    shifts, sizes = np.linspace(-shift, shift, 9), np.exp(np.linspace(-stretch, stretch, 5))
     return _Candidates.of(shifts, sizes, -SPAN / 2, SPAN / 2, WEIGHTS)
 
 
