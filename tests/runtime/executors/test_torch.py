@@ -98,10 +98,11 @@ def test_a_graph_that_cannot_be_compiled_is_named(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(("precision", "limit"), [("fp16", 0.02), ("bf16", 0.2)])
 def test_half_precision_gives_nearly_the_same(precision: Precision, limit: float) -> None:
     """Every graph of tiny on its own, from the same inputs; what comes out is float32 again."""
-    exact, half = TorchExecutor(graphs(model())), TorchExecutor(graphs(model()), precision=precision)
+    net = model()
+    exact, half = TorchExecutor(graphs(net)), TorchExecutor(graphs(model()), precision=precision)
     assert half.name == f"torch:cpu:{precision}"
     for graph in exact.graphs:
-        inputs = {name: exact.put(value) for name, value in example_inputs(model(), graph).items()}
+        inputs = {name: exact.put(value) for name, value in example_inputs(net, graph).items()}
         one, other = exact.run(graph, inputs), half.run(graph, inputs)
         for name, value in one.items():
             assert other[name].dtype == value.dtype
