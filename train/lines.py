@@ -83,10 +83,7 @@ def line_batches(
 
     Raises InputError (at the first batch) when the pool cannot fill one.
     """
-    if len(pool) < batch_size:
-        raise InputError(
-            f"a pool of {len(pool)} lines cannot fill a batch of {batch_size}: give a smaller --batch-size"
-        )
+    _require_lines(pool, batch_size)
     while True:
         order = rng.permutation(len(pool))
         for start in range(0, len(order) - batch_size + 1, batch_size):
@@ -99,6 +96,13 @@ def line_batches(
             images = np.stack([line.image for line in lines])
             texts = tuple(line.text for line in lines)
             yield LinesOfText(places, images, texts, truth, reading, severity.astype(np.float32), filled)
+
+
+def _require_lines(pool: Lines, batch_size: int) -> None:
+    if len(pool) < batch_size:
+        raise InputError(
+            f"a pool of {len(pool)} lines cannot fill a batch of {batch_size}: give a smaller --batch-size"
+        )
 
 
 class _Drawn(IterableDataset[Any]):
@@ -120,9 +124,12 @@ def drawn_batches(
     """`line_batches` of ``seed``, drawn in ``workers`` processes, each through the lines in an order of its own.
 
     0 draws in this thread. A thread draws about 1,700 lines a second, but it keeps the interpreter from the training.
+    Raises InputError when the pool cannot fill a batch: with processes here, since torch waits five seconds for the end
+    of each one that raised.
     """
     if workers == 0:
         return line_batches(pool, noise, alphabet, batch_size, np.random.default_rng(seed))
+    _require_lines(pool, batch_size)
     drawn = _Drawn(pool, noise, alphabet, batch_size, seed)
     loader = DataLoader(drawn, batch_size=None, num_workers=workers, prefetch_factor=4, collate_fn=_as_it_is)
     return (replace(batch, images=batch.images.numpy()) for batch in loader)

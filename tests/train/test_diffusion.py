@@ -259,9 +259,8 @@ def test_processes_draw_what_a_thread_would_with_their_seed(tmp_path: Path) -> N
         np.testing.assert_array_equal(one.places, other.places)
         np.testing.assert_array_equal(one.reading.tokens, other.reading.tokens)
         assert one.texts == other.texts
-    small = drawn_batches(LinePool(tmp_path / "pool"), *parts[1:3], 7, seed=5, workers=2)
     with pytest.raises(InputError, match="6 lines cannot fill a batch of 7"):
-        next(small)
+        drawn_batches(LinePool(tmp_path / "pool"), *parts[1:3], 7, seed=5, workers=2)
 
 
 def test_every_tensor_of_a_batch_is_found(stage: DiffusionStage, batch: Corrupted) -> None:
