@@ -182,12 +182,17 @@ def beside_the_paper(cost: Cost, steps: int) -> str:
     return "\n".join(rows)
 
 
-def report(cost: Cost, steps: int | None = None, as_json: bool = False) -> str:
-    """All of it, as Markdown or JSON; ``steps`` defaults to all. Raises InputError for others than the preset's."""
-    most = cost.preset.schedule.steps
+def _steps(which: Preset, steps: int | None) -> int:
+    most = which.schedule.steps
     steps = most if steps is None else steps
     if not 1 <= steps <= most:
-        raise InputError(f"--steps {steps}: preset {cost.preset.name} takes 1 to {most}")
+        raise InputError(f"--steps {steps}: preset {which.name} takes 1 to {most}")
+    return steps
+
+
+def report(cost: Cost, steps: int | None = None, as_json: bool = False) -> str:
+    """All of it, as Markdown or JSON; ``steps`` defaults to all. Raises InputError for others than the preset's."""
+    steps = _steps(cost.preset, steps)
     if not as_json:
         return f"{table(cost, steps)}\n\n{beside_the_paper(cost, steps)}\n"
     data: dict[str, Any] = {"preset": cost.preset.name, "steps": steps, "parameters": cost.parameters}
@@ -205,7 +210,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def write(options: argparse.Namespace, measured: Callable[[Preset], Cost]) -> int:
     """Prints the report on ``options.preset``; 1 with a message when something is missing."""
     try:
-        sys.stdout.write(report(measured(preset(options.preset)), options.steps, options.json))
+        which = preset(options.preset)
+        steps = _steps(which, options.steps)  # before counting, which takes seconds
+        sys.stdout.write(report(measured(which), steps, options.json))
     except InputError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -63,7 +63,7 @@ def test_counts() -> None:
 
 def test_thresholds_that_keep_the_bars_are_chosen_by_what_they_are_worth() -> None:
     """A broken line costs ten right ones: five unsure ones are let go for it, fifteen are not."""
-    fine, unsure, broken = [row("ab", "ab")] * 300, row("ab", "ab", 0.65), row("ab", "ax", 0.65)
+    fine, unsure, broken = [row("ab", "ab")] * 120, row("ab", "ab", 0.65), row("ab", "ax", 0.65)
     for count, want in ((5, 0.7), (15, 0.0)):
         found = choose([*fine, *[unsure] * count, broken], GuardOptions())
         assert (found.min_told, found.min_proof) == (want, 0.0)

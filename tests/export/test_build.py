@@ -118,6 +118,7 @@ def test_the_bundle_is_the_checkpoint(tiny_bundle: Path) -> None:
         np.testing.assert_array_equal(tensor.numpy(), read[name].numpy(), err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_parity")
 def test_one_seed_gives_one_bundle(traced: Traced, tiny_bundle: Path, tmp_path: Path) -> None:
     again = Bundle.open(build_bundle(preset="tiny", checkpoint=None, out=tmp_path / "again", traced=traced))

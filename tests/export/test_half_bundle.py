@@ -203,6 +203,7 @@ def test_lines_of_a_folder_are_measured_on(build: Build, bundle: Bundle, source:
     assert len(material.symbols) == 95
 
 
+@pytest.mark.slow
 def test_an_image_that_keeps_no_budget_fails_the_build(
     build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,6 +90,7 @@ def test_the_command_compares_torch_with_onnxruntime(
     assert "<svg" in plot.read_text()
 
 
+@pytest.mark.slow
 def test_emulated_half_precision_is_a_side(tiny_bundle: Path, tmp_path: Path) -> None:
     folder = with_half_graphs(tiny_bundle, tmp_path / "half")
     report = compared(f"{folder}@torch", f"{folder}@emulated-half", steps=2, count=1, sampler="categorical")

@@ -79,7 +79,7 @@ def test_the_first_way_that_leaves_no_doubt_is_taken(place: int) -> None:
     assert result.applied
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.sampled_from([0.0, 0.2, 0.5, 0.55, 0.9, 0.95, 0.998]), min_size=5, max_size=5))
 def test_where_all_leave_doubt_the_surest_is_taken(sure: list[float]) -> None:
     (result,) = opened(Proofreader(*sure))([IMAGE])

@@ -164,6 +164,7 @@ def test_what_cannot_be_used_is_said_in_a_line(
     assert message in error
 
 
+@pytest.mark.slow
 def test_the_training_command_leaves_a_part_out(plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--stage", "diffusion", "--preset", "tiny", "--device", "cpu", "--batch-size", "2", "--minutes", "0.001"]
     given += ["--pool", str(plan.pool), "--val-pool", str(plan.val_pool), "--checkpoint", str(plan.checkpoint)]

@@ -83,6 +83,7 @@ def test_weights_that_do_not_see_the_painted_line_are_a_start(tmp_path: Path, ca
         start.load_start(model, path, ())
 
 
+@pytest.mark.slow
 def test_every_save_leaves_shards_that_join_to_the_weights(tmp_path: Path) -> None:
     write_pools(tmp_path)
     first, parts = tmp_path / "first.safetensors", tmp_path / "shards"
