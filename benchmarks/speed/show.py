@@ -205,7 +205,8 @@ def plot(data: Mapping[str, Any], path: Path) -> None:
         axes.text(value * 1.05, place + 0.22, seconds(value) + " s", va="center", fontsize=7)
         name = row["preset"] if row["system"] == OURS else row["system"]
         text = "" if row["text_sampler"] == "fixed" else ", sampled text"
-        names.append(f"{name}, {row['executor']} {row['precision']}, {steps_of(row)} steps{text}")
+        steps = f"{steps_of(row)} step" + "s" * (row["steps"] > 1)
+        names.append(f"{name}, {row['executor']} {row['precision']}, {steps}{text}")
     axes.set_yticks(range(len(rows)), names, fontsize=8)
     axes.set_xscale("log")
     axes.margins(x=0.15)

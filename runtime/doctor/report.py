@@ -101,7 +101,7 @@ def _trials(found: Diagnosis) -> Iterator[str]:
     if found.steps is None:
         yield "left out"
         return
-    yield f"{TEXT!r}, {found.steps} steps; to pass: finite, not blank, at least {ENOUGH_DB:g} dB to the reference"
+    yield f"{TEXT!r}, steps: {found.steps}; to pass: finite, not blank, at least {ENOUGH_DB:g} dB to the reference"
     rows = []
     for trial in found.trials:
         state = "passed" if trial.passed else "failed" if trial.opened is not None else "no"
