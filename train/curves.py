@@ -92,11 +92,12 @@ def plot_curves(curves: list[dict[str, float]], path: Path) -> None:
     if not names:
         return
     rows = -(-len(names) // COLUMNS)
-    # Margins in inches: to fit them to the labels takes as long as to draw the panels.
-    margins = {"left": 0.04, "right": 0.99, "bottom": 0.3 / (3 * rows), "top": 1 - 0.3 / (3 * rows)}
     figure = Figure(figsize=(16, 3 * rows))
-    axes = figure.subplots(rows, COLUMNS, squeeze=False, gridspec_kw={**margins, "wspace": 0.2, "hspace": 0.3})
-    for axis, name in zip(axes.flat, names, strict=False):
+    # Margins as they are: to fit them to the labels takes as long as to draw the panels.
+    margin = 0.1 / rows
+    figure.subplots_adjust(left=0.04, right=0.99, bottom=margin, top=1 - margin, wspace=0.25, hspace=0.3)
+    for place, name in enumerate(names, 1):
+        axis = figure.add_subplot(rows, COLUMNS, place)
         points = [(row["seconds"], row[name]) for row in curves if name in row]
         axis.plot(*zip(*points, strict=True), marker="." if len(points) < 20 else None)
         axis.set_title(name)
