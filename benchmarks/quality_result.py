@@ -171,7 +171,7 @@ def heading(found: Data) -> str:
     gpu = f", {found['gpu']['name']}" if found.get("gpu") else ""
     return (
         f"**{how['lines']} lines of the test split**, judged by {how['judge']}; means with 95% bootstrap intervals over"
-        f" lines. {device['name']}, {how['threads']} {'thread' if how['threads'] == 1 else 'threads'}{gpu}."
+        f" lines. {device['name']}, {blocks.counted(how['threads'], 'thread')}{gpu}."
     )
 
 

@@ -124,12 +124,12 @@ def drawn_batches(
     """`line_batches` of ``seed``, drawn in ``workers`` processes, each through the lines in an order of its own.
 
     0 draws in this thread. A thread draws about 1,700 lines a second, but it keeps the interpreter from the training.
-    Raises InputError when the pool cannot fill a batch: with processes here, since torch waits five seconds for the end
-    of each one that raised.
+    Raises InputError, before there are processes, when the pool cannot fill a batch: for the end of each process that
+    raised torch waits five seconds.
     """
+    _require_lines(pool, batch_size)
     if workers == 0:
         return line_batches(pool, noise, alphabet, batch_size, np.random.default_rng(seed))
-    _require_lines(pool, batch_size)
     drawn = _Drawn(pool, noise, alphabet, batch_size, seed)
     loader = DataLoader(drawn, batch_size=None, num_workers=workers, prefetch_factor=4, collate_fn=_as_it_is)
     return (replace(batch, images=batch.images.numpy()) for batch in loader)

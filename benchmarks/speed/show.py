@@ -67,7 +67,11 @@ def notes(data: Mapping[str, Any]) -> list[str]:
 
 def steps_of(row: Row) -> str:
     """ "18", or "2 of 200" where two were timed."""
-    return f"{row['timed_steps']} of {row['steps']}" if row["extrapolated"] else str(row["steps"])
+    return _timed_of(row) + str(row["steps"])
+
+
+def _timed_of(row: Row) -> str:
+    return f"{row['timed_steps']} of " if row["extrapolated"] else ""
 
 
 def name_of(row: Row) -> str:
@@ -205,7 +209,7 @@ def plot(data: Mapping[str, Any], path: Path) -> None:
         axes.text(value * 1.05, place + 0.22, seconds(value) + " s", va="center", fontsize=7)
         name = row["preset"] if row["system"] == OURS else row["system"]
         text = "" if row["text_sampler"] == "fixed" else ", sampled text"
-        steps = f"{steps_of(row)} step" + "s" * (row["steps"] > 1)
+        steps = _timed_of(row) + blocks.counted(row["steps"], "step")
         names.append(f"{name}, {row['executor']} {row['precision']}, {steps}{text}")
     axes.set_yticks(range(len(rows)), names, fontsize=8)
     axes.set_xscale("log")
