@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from benchmarks.blocks import counted
 from benchmarks.difftsr.networks import SIZES
 from textsr.config import preset
 from textsr.describe import DIFFTSR_STEPS
@@ -80,7 +79,7 @@ class Case:
     def label(self) -> str:
         """What names the row among a table's."""
         words = [self.system, self.preset] if self.system == OURS else [self.system]
-        words += [self.executor, self.precision, f"batch {self.batch}", counted(self.steps, "step"), self.text_sampler]
+        words += [self.executor, self.precision, f"batch {self.batch}", f"{self.steps} steps", self.text_sampler]
         return ", ".join(words)
 
 
